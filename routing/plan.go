@@ -1,0 +1,77 @@
+package routing
+
+import "strings"
+
+// Plan is what should be served at one moment: the configuration, and for each
+// model the split that its rollout has reached. It is immutable. A ModelPlan
+// that did not change is the same pointer in the next Plan, so whoever
+// compiles plans can compare pointers instead of contents.
+type Plan struct {
+	Config *Config
+	Models []*ModelPlan // sorted by model name
+}
+
+// Model returns the plan of a model, or nil.
+func (p *Plan) Model(name string) *ModelPlan {
+	for _, m := range p.Models {
+		if m.Model.Name == name {
+			return m
+		}
+	}
+	return nil
+}
+
+// ModelPlan is what should be served for one model.
+type ModelPlan struct {
+	Model  *Model
+	Stable string // the version that serves when nothing else is said
+	// Split has one range while nothing is being rolled out. In a rollout the
+	// candidate is first and stable second, whatever their weights.
+	Split Split
+}
+
+// Uses returns the versions that requests can reach, each once, in the order
+// of the model's versions: those of the split, and those of overrides.
+func (p *ModelPlan) Uses() []*Version {
+	var used []*Version
+	for _, v := range p.Model.Versions {
+		if p.uses(v.Name) {
+			used = append(used, v)
+		}
+	}
+	return used
+}
+
+func (p *ModelPlan) uses(version string) bool {
+	for _, r := range p.Split.Ranges {
+		if r.Version == version {
+			return true
+		}
+	}
+	for i := range p.Model.Overrides {
+		if p.Model.Overrides[i].Version == version {
+			return true
+		}
+	}
+	return false
+}
+
+// ClusterName is the name of a version's cluster, "churn/v2.0.0", in Envoy, in
+// its statistics and in its access log.
+func ClusterName(model, version string) string { return model + "/" + version }
+
+// ParseClusterName is the reverse of ClusterName.
+func ParseClusterName(name string) (model, version string, ok bool) {
+	return strings.Cut(name, "/")
+}
+
+// Names of the headers and the cookie that headgate and its Envoys use. Every
+// header that begins with HeaderPrefix is removed from what clients send.
+const (
+	HeaderPrefix   = "x-headgate-"
+	HeaderVersion  = "x-headgate-version"  // who answers, to the model and to the client
+	HeaderDecision = "x-headgate-decision" // from the ext_proc service to the route table
+	HeaderDraw     = "x-headgate-draw"     // a fresh id per request: the key of those who have none
+	HeaderKey      = "x-headgate-key"      // the key that was hashed, for the access log
+	CookieName     = "hg"                  // the first draw of an anonymous user
+)

@@ -1,0 +1,146 @@
+// Package rollout moves a model from one version to another.
+//
+// What is true of a model is a [State], and a state is the fold of the events
+// in the journal. [Next] is the only place where a state changes: it is pure,
+// and returns what has to be done as effects. The [Controller] is one
+// goroutine that takes what happens (an edited file, a command, an
+// acknowledgement, a deadline), asks Next, writes the event to the journal and
+// only then carries the effects out. A crash at any instant therefore resumes
+// with the weights of the last event written.
+package rollout
+
+import (
+	"context"
+	"time"
+
+	"github.com/headgate/headgate/routing"
+)
+
+// Phase is where a model is in its release.
+type Phase string
+
+// The phases.
+const (
+	PhaseIdle        Phase = "idle"        // the release serves, nothing to do
+	PhaseProgressing Phase = "progressing" // a rollout is moving through its steps
+	PhasePaused      Phase = "paused"      // a rollout that a person stopped where it is
+	PhaseRolledBack  Phase = "rolled_back" // the last rollout went back
+	PhaseCompleted   Phase = "completed"   // the last rollout's candidate serves
+	PhaseBlocked     Phase = "blocked"     // headgate does not know what serves
+)
+
+// Record is one line of the journal.
+type Record struct {
+	Seq     int64 // position in the journal, from 1; given by the journal
+	Model   string
+	Rollout int // number of the model's rollout, from 1; 0 before the first
+	Time    time.Time
+	Kind    string // the event's name, e.g. "started", "advanced", "paused"
+	Actor   string // who asked for it: "config", "timer", "cli", a token's name
+	Reason  string // free text, from the actor or from headgate
+	Data    []byte // JSON of the event; everything that the fold needs
+}
+
+// Journal keeps the records. Append is durable when it returns.
+type Journal interface {
+	// Append writes the records in order, all or none, and sets their Seq.
+	Append(ctx context.Context, records ...*Record) error
+	// Replay calls fn for every record in order.
+	Replay(ctx context.Context, fn func(Record) error) error
+	// History returns a model's newest records, newest first, at most limit.
+	History(ctx context.Context, model string, limit int) ([]Record, error)
+	// Fresh tells whether the journal was created by this process, so that an
+	// Envoy can know more than it does.
+	Fresh() bool
+}
+
+// Publisher carries plans to the Envoys.
+type Publisher interface {
+	// Publish makes plan what every Envoy should serve. It does not wait.
+	// Models in hold are left as each Envoy has them: headgate does not know
+	// their state.
+	Publish(plan *routing.Plan, hold []string)
+	// Delivery tells how far the model's part of the last published plan has
+	// come.
+	Delivery(model string) Delivery
+	// Inventory returns the versions of each model that connected Envoys held
+	// before this process told them anything, and whether any Envoy has
+	// connected yet.
+	Inventory() (held map[string][]string, connected bool)
+	// Changed receives a value after a Delivery or the Inventory may have
+	// changed. It is never closed; values coalesce.
+	Changed() <-chan struct{}
+}
+
+// Delivery is how far a model's plan has come.
+type Delivery struct {
+	Envoys   int      // connected and counted in the quorum
+	Waiting  []string // ids of the Envoys among them that have not acknowledged it, sorted
+	Late     []string // ids among Waiting that had 30 s and more
+	Rejected string   // Envoy's own words, when one refused it; the last accepted serves
+}
+
+// Acknowledged tells whether there is an Envoy and each has the plan.
+func (d Delivery) Acknowledged() bool {
+	return d.Envoys > 0 && len(d.Waiting) == 0 && d.Rejected == ""
+}
+
+// Prober asks whether a version's endpoints can be reached, before it gets its
+// first user.
+type Prober interface {
+	// Probe returns nil when at least one endpoint of the version accepts a
+	// connection.
+	Probe(ctx context.Context, v *routing.Version) error
+}
+
+// Action is what a person can ask for.
+type Action string
+
+// The actions.
+const (
+	ActionPromote  Action = "promote"  // skip the remaining steps: the candidate serves everyone
+	ActionPause    Action = "pause"    // stay at the present weights
+	ActionResume   Action = "resume"   // go on after a pause
+	ActionRollback Action = "rollback" // back to the stable version, now
+	ActionRetry    Action = "retry"    // after going back: a new rollout of the same version
+	ActionSkip     Action = "skip"     // end this step and begin the next
+	ActionAdopt    Action = "adopt"    // say which version serves, when headgate does not know
+)
+
+// Command is what a person asks of a model.
+type Command struct {
+	Model   string
+	Action  Action
+	Version string // for adopt
+	Actor   string
+	Reason  string
+}
+
+// Status is what is told of a model, in the JSON form that scripts rely on.
+type Status struct {
+	Model        string             `json:"model"`
+	Rollout      int                `json:"rollout"`
+	Phase        Phase              `json:"phase"`
+	Stable       string             `json:"stable"`
+	Candidate    string             `json:"candidate"`
+	Step         int                `json:"step"` // index of the step; -1 when none runs
+	Steps        []StepStatus       `json:"steps"`
+	Weights      map[string]float64 `json:"weights"`      // version to percent, as wanted
+	Acknowledged bool               `json:"acknowledged"` // every connected Envoy has the weights
+	Envoys       int                `json:"envoys"`
+	Waiting      []string           `json:"waiting"` // Envoys that have not acknowledged
+	Late         []string           `json:"late"`
+	Rejected     string             `json:"rejected,omitempty"`     // Envoy's words
+	Reason       string             `json:"reason"`                 // why it is where it is, in words
+	Release      string             `json:"release"`                // what the file says should serve
+	StepStarted  *time.Time         `json:"step_started,omitempty"` // when every Envoy had the step's weights
+	StepEnds     *time.Time         `json:"step_ends,omitempty"`    // earliest end; none while paused or by hand
+	Since        time.Time          `json:"since"`                  // when the phase began
+}
+
+// StepStatus is one step of a rollout as told to people.
+type StepStatus struct {
+	Kind  routing.StepKind `json:"kind"`
+	Share float64          `json:"percent"`
+	For   string           `json:"for"` // "1h0m0s"; empty: until told
+}
