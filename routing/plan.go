@@ -72,6 +72,16 @@ const (
 	HeaderVersion  = "x-headgate-version"  // who answers, to the model and to the client
 	HeaderDecision = "x-headgate-decision" // from the ext_proc service to the route table
 	HeaderDraw     = "x-headgate-draw"     // a fresh id per request: the key of those who have none
+	HeaderReason   = "x-headgate-reason"   // the Reason of a decision, from the ext_proc service to the route table
+	HeaderModel    = "x-headgate-model"    // gRPC metadata that tells the ext_proc service whose request it is
 	HeaderKey      = "x-headgate-key"      // the key that was hashed, for the access log
 	CookieName     = "hg"                  // the first draw of an anonymous user
+)
+
+// The dynamic metadata in which an Envoy keeps the key that was hashed, of
+// users and of anonymous requests alike. It stands in the access log, and no
+// model and no client sees it.
+const (
+	MetadataNamespace = "headgate"
+	MetadataKey       = "key"
 )

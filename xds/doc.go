@@ -1,2 +1,50 @@
 // Package xds compiles plans into Envoy resources and brings them to Envoys.
+//
+// # Build
+//
+// [Builder.Build] is pure: equal plans give equal resources, byte for byte, on
+// every replica and after every restart. It promises that whatever leaves it
+// passes Envoy's own validation rules, names no cluster that it does not
+// carry, and claims no domain twice.
+//
+// # What package extproc needs to know
+//
+// The filter "headgate.decide" stands in every listener, disabled. Routes of
+// models for which [routing.Model.NeedsExtProc] holds enable it. A stream is
+// one request:
+//
+//  1. The gRPC initial metadata [routing.HeaderModel] ("x-headgate-model")
+//     names the model, once. It comes from the route and never from a client.
+//  2. The first message is RequestHeaders. Its protocol_config says
+//     request_body_mode BUFFERED when the body will follow: the model reads
+//     the body and content-length is between 1 and Options.MaxBody. Answer
+//     with an empty HeadersResponse, then RequestBody comes with the whole
+//     body. With any other mode the headers are all there will be; without
+//     end_of_stream there is a body that nobody will see, so a key in it is
+//     unknown, not absent.
+//  3. The answer that decides (HeadersResponse or BodyResponse) sets
+//     clear_route_cache and the headers [routing.HeaderDecision] (the
+//     version) and [routing.HeaderReason] (the [routing.Reason]), each as
+//     raw_value with OVERWRITE_IF_EXISTS_OR_ADD, and puts what was hashed into
+//     dynamic_metadata: [routing.MetadataNamespace] {[routing.MetadataKey]:
+//     key}. With reason "draw" of a model that says `absent: cookie` the route
+//     answers with our cookie, whose value is that key.
+//  4. No decision (an empty answer, an error, no answer within
+//     Options.DecideTimeout): the route that matched first serves: the same
+//     split where Envoy can read the key by itself, else the version with the
+//     larger weight.
+//
+// Only headers that begin with "x-headgate-" may be changed; anything else is
+// refused by Envoy and counted in rejected_header_mutations. Envoy counts what
+// was let through undecided in http.<listener>.ext_proc.decide.failure_mode_allowed
+// and message_timeouts.
+//
+// # What the access log holds
+//
+// The user's key is in common_properties.metadata, filter_metadata
+// "headgate", field "key": see [LoggedKey]. It is not a request header, so it
+// reaches no model. The version is the request header
+// [routing.HeaderVersion]; the model, and the version again, are in
+// upstream_cluster; how the version was chosen is in route_name, see
+// [ParseRouteName].
 package xds
