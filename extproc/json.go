@@ -1,0 +1,327 @@
+package extproc
+
+import (
+	"bytes"
+	"encoding/json"
+	"unicode/utf8"
+
+	"github.com/headgate/headgate/routing"
+)
+
+// maxDepth is the deepest nesting of a body that is read.
+const maxDepth = 10_000
+
+// lookup returns the scalar at a path of a JSON document as text: a string's
+// content, numbers and booleans as written. ok is false when there is nothing,
+// null, an object or an array. valid is false when body is not one whole JSON
+// document in UTF-8 of at most [maxDepth] levels; then nothing is found. Of
+// several members of one name the last counts, as in the parsers of most
+// languages. NaN and Infinity are taken for values, because Python writes
+// them. It reads the document at most once for each segment of the path and
+// once more, and allocates only for a string with escapes.
+func lookup(body []byte, path routing.Path) (value string, ok, valid bool) {
+	if !utf8.Valid(body) {
+		return "", false, false
+	}
+	s := scanner{data: body}
+	s.space()
+	start := s.pos
+	if !s.value() || !s.end() {
+		return "", false, false
+	}
+	s.pos = start
+	for _, seg := range path {
+		if seg.Name != "" {
+			ok = s.member(seg.Name)
+		} else {
+			ok = s.element(seg.Index)
+		}
+		if !ok {
+			return "", false, true
+		}
+	}
+	value, ok = s.scalar()
+	return value, ok, true
+}
+
+// scanner reads a JSON document. Its methods leave pos behind what they read,
+// and return false when it is not there.
+type scanner struct {
+	data []byte
+	pos  int
+	// kinds has a bit for each open level: set for an object.
+	kinds [maxDepth/64 + 1]uint64
+}
+
+func (s *scanner) peek() byte {
+	if s.pos < len(s.data) {
+		return s.data[s.pos]
+	}
+	return 0
+}
+
+func (s *scanner) take(c byte) bool {
+	if s.peek() == c && s.pos < len(s.data) {
+		s.pos++
+		return true
+	}
+	return false
+}
+
+func (s *scanner) space() {
+	for s.pos < len(s.data) {
+		switch s.data[s.pos] {
+		case ' ', '\t', '\n', '\r':
+			s.pos++
+		default:
+			return
+		}
+	}
+}
+
+func (s *scanner) end() bool {
+	s.space()
+	return s.pos == len(s.data)
+}
+
+// value reads one value of any kind, with loops and not by recursion.
+func (s *scanner) value() bool {
+	depth := 0
+	for {
+		opened, ok := s.begin(&depth)
+		if !ok {
+			return false
+		}
+		if opened {
+			continue
+		}
+		if more, ok := s.after(&depth); !ok || !more {
+			return ok
+		}
+	}
+}
+
+// begin reads a scalar, an empty object or array, or what stands before the
+// first value of one that is not empty.
+func (s *scanner) begin(depth *int) (opened, ok bool) {
+	s.space()
+	switch c := s.peek(); c {
+	case '{', '[':
+		s.pos++
+		s.space()
+		if s.take(c + 2) { // '}' and ']' are two behind '{' and '['
+			return false, true
+		}
+		if *depth == maxDepth {
+			return false, false
+		}
+		s.push(*depth, c == '{')
+		*depth++
+		if c == '{' {
+			return true, s.name()
+		}
+		return true, true
+	case '"':
+		_, ok := s.string()
+		return false, ok
+	default:
+		return false, s.literal()
+	}
+}
+
+// after reads what stands behind a value: the ends of what is complete, and
+// what comes before the next value. more says that there is one.
+func (s *scanner) after(depth *int) (more, ok bool) {
+	for *depth > 0 {
+		s.space()
+		object := s.object(*depth - 1)
+		if s.take(',') {
+			return true, !object || s.name()
+		}
+		if object && !s.take('}') || !object && !s.take(']') {
+			return false, false
+		}
+		*depth--
+	}
+	return false, true
+}
+
+func (s *scanner) push(depth int, object bool) {
+	bit := uint64(1) << (depth % 64)
+	if object {
+		s.kinds[depth/64] |= bit
+	} else {
+		s.kinds[depth/64] &^= bit
+	}
+}
+
+func (s *scanner) object(depth int) bool { return s.kinds[depth/64]>>(depth%64)&1 == 1 }
+
+// name reads a member's name and the colon.
+func (s *scanner) name() bool {
+	s.space()
+	if _, ok := s.string(); !ok {
+		return false
+	}
+	s.space()
+	return s.take(':')
+}
+
+// string reads a string and returns it with its quotes.
+func (s *scanner) string() (raw []byte, ok bool) {
+	start := s.pos
+	if !s.take('"') {
+		return nil, false
+	}
+	for s.pos < len(s.data) {
+		c := s.data[s.pos]
+		s.pos++
+		switch {
+		case c == '"':
+			return s.data[start:s.pos], true
+		case c == '\\':
+			if !s.escape() {
+				return nil, false
+			}
+		case c < ' ':
+			return nil, false
+		}
+	}
+	return nil, false
+}
+
+// escape reads what follows a backslash.
+func (s *scanner) escape() bool {
+	c := s.peek()
+	s.pos++
+	if c != 'u' {
+		return c != 0 && bytes.IndexByte([]byte(`"\/bfnrt`), c) >= 0
+	}
+	for range 4 {
+		if !hexDigit(s.peek()) {
+			return false
+		}
+		s.pos++
+	}
+	return true
+}
+
+func hexDigit(c byte) bool {
+	return c >= '0' && c <= '9' || c >= 'a' && c <= 'f' || c >= 'A' && c <= 'F'
+}
+
+// words are the literals. The last three are not JSON.
+var words = [...]string{"true", "false", "null", "NaN", "Infinity", "-Infinity"}
+
+// literal reads a number or a word.
+func (s *scanner) literal() bool {
+	rest := s.data[s.pos:]
+	for _, w := range words {
+		if len(rest) >= len(w) && string(rest[:len(w)]) == w {
+			s.pos += len(w)
+			return true
+		}
+	}
+	return s.number()
+}
+
+func (s *scanner) number() bool {
+	s.take('-')
+	if !s.take('0') && !s.digits() {
+		return false
+	}
+	if s.take('.') && !s.digits() {
+		return false
+	}
+	if s.take('e') || s.take('E') {
+		if !s.take('+') {
+			s.take('-')
+		}
+		return s.digits()
+	}
+	return true
+}
+
+func (s *scanner) digits() bool {
+	start := s.pos
+	for s.pos < len(s.data) && s.data[s.pos]-'0' <= 9 {
+		s.pos++
+	}
+	return s.pos > start
+}
+
+// member goes to the value of the last member of that name, from the start of
+// a value in a document that is known to be valid.
+func (s *scanner) member(name string) (found bool) {
+	if !s.take('{') {
+		return false
+	}
+	at := 0
+	for s.space(); s.peek() == '"'; s.space() {
+		raw, _ := s.string()
+		s.space()
+		s.take(':')
+		s.space()
+		if isName(raw, name) {
+			found, at = true, s.pos
+		}
+		s.value()
+		s.space()
+		s.take(',')
+	}
+	s.pos = at
+	return found
+}
+
+// element goes to the i-th value of an array, likewise.
+func (s *scanner) element(i int) bool {
+	if !s.take('[') {
+		return false
+	}
+	for s.space(); s.peek() != ']'; s.space() {
+		if i == 0 {
+			return true
+		}
+		i--
+		s.value()
+		s.space()
+		s.take(',')
+	}
+	return false
+}
+
+func isName(raw []byte, name string) bool {
+	inner := raw[1 : len(raw)-1]
+	if bytes.IndexByte(inner, '\\') < 0 {
+		return string(inner) == name
+	}
+	return unquote(raw) == name
+}
+
+// scalar returns the scalar that begins here, likewise.
+func (s *scanner) scalar() (string, bool) {
+	start := s.pos
+	switch c := s.peek(); {
+	case c == '"':
+		raw, _ := s.string()
+		if bytes.IndexByte(raw, '\\') < 0 {
+			return text(raw[1 : len(raw)-1]), true
+		}
+		return unquote(raw), true
+	case c == 't', c == 'f', c >= '0' && c <= '9':
+		s.literal()
+		return text(s.data[start:s.pos]), true
+	case c == '-':
+		ok := s.number()
+		return text(s.data[start:s.pos]), ok
+	}
+	return "", false
+}
+
+// unquote returns the content of a string with escapes.
+func unquote(raw []byte) (s string) {
+	if json.Unmarshal(raw, &s) != nil {
+		return ""
+	}
+	return s
+}
