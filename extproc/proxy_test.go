@@ -35,6 +35,12 @@ const maxBody = 64 << 10
 // model "churn".
 func startProxy(t testing.TB, socket string) *proxy {
 	t.Helper()
+	return startProxyWith(t, socket, func(config string) string { return config })
+}
+
+// startProxyWith is startProxy with a changed configuration.
+func startProxyWith(t testing.TB, socket string, change func(config string) string) *proxy {
+	t.Helper()
 	p := &proxy{stable: envoytest.NewUpstream(t, "v1"), candidate: envoytest.NewUpstream(t, "v2")}
 	var config bytes.Buffer
 	err := template.Must(template.New("").Parse(bootstrap)).Execute(&config, map[string]any{
@@ -44,7 +50,7 @@ func startProxy(t testing.TB, socket string) *proxy {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p.Envoy = envoytest.Start(t, config.String())
+	p.Envoy = envoytest.Start(t, change(config.String()))
 	p.url = "http://" + p.Listener("churn")
 	return p
 }

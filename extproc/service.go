@@ -52,7 +52,7 @@ func (s *Service) Register(g *grpc.Server) {
 // of one short message at the least cost.
 func ServerOptions() []grpc.ServerOption {
 	return []grpc.ServerOption{
-		grpc.SharedWriteBuffer(true),
+
 		grpc.MaxRecvMsgSize(maxMessage),
 	}
 }
