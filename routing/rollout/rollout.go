@@ -11,6 +11,9 @@ package rollout
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"strings"
 	"time"
 
 	"github.com/headgate/headgate/routing"
@@ -143,4 +146,46 @@ type StepStatus struct {
 	Kind  routing.StepKind `json:"kind"`
 	Share float64          `json:"percent"`
 	For   string           `json:"for"` // "1h0m0s"; empty: until told
+}
+
+// ErrJournal is wrapped by the errors of what could not be done because the
+// journal could not be written. Nothing has changed then.
+var ErrJournal = errors.New("the journal cannot be written")
+
+// ErrUnknownModel is wrapped by the answers about a model that there is not.
+var ErrUnknownModel = errors.New("no such model")
+
+// ErrStopped is returned by what is asked of a Controller that has ended.
+var ErrStopped = errors.New("the controller has stopped")
+
+// ConfigProblem is one reason not to take a configuration.
+type ConfigProblem struct {
+	Model    string
+	Path     string // in the model's file, like rollout.steps[1]
+	Message  string // value: rule
+	Position routing.Position
+}
+
+// ConfigError is the answer to a configuration that would take away a version
+// that serves, or move users without a word. None of it has been taken.
+type ConfigError struct {
+	Problems []ConfigProblem // at least one, in the order of the models
+}
+
+// Error lists the problems, one a line, as file:line: path: value: rule.
+func (e *ConfigError) Error() string {
+	var b strings.Builder
+	for i, p := range e.Problems {
+		if i > 0 {
+			b.WriteByte('\n')
+		}
+		if p.Position.File != "" {
+			fmt.Fprintf(&b, "%s:%d: ", p.Position.File, p.Position.Line)
+		}
+		if p.Path != "" {
+			b.WriteString(p.Path + ": ")
+		}
+		b.WriteString(p.Message)
+	}
+	return b.String()
 }

@@ -1,0 +1,191 @@
+package rollout
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"reflect"
+	"slices"
+	"time"
+
+	"github.com/headgate/headgate/routing"
+)
+
+// Apply takes a configuration, all of it or nothing. The error is a
+// [*ConfigError] when it must not be taken. When it wraps [ErrJournal] the
+// last configuration stays in force, and this one is taken as soon as the
+// journal can be written, unless a newer one is applied.
+func (c *Controller) Apply(ctx context.Context, cfg *routing.Config) error {
+	var err error
+	if callErr := c.call(ctx, func() { err = c.take(cfg) }); callErr != nil {
+		return fmt.Errorf("apply the configuration: %w", callErr)
+	}
+	return err
+}
+
+// Check returns why a configuration must not be taken now; none: it may.
+func (c *Controller) Check(cfg *routing.Config) []ConfigProblem {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	_, problems := c.changes(cfg, time.Now())
+	return problems
+}
+
+// change is what a configuration does to one model.
+type change struct {
+	name    string
+	model   *routing.Model // nil: removed
+	next    State
+	effects []Effect
+}
+
+// changes asks Next about every model that the configuration changes. It
+// changes nothing.
+func (c *Controller) changes(cfg *routing.Config, now time.Time) ([]change, []ConfigProblem) {
+	var changes []change
+	var problems []ConfigProblem
+	configured := make(map[string]bool, len(cfg.Models))
+	for _, m := range cfg.Models {
+		configured[m.Name] = true
+		e := c.entries[m.Name]
+		if e != nil && e.state.Wanted != nil && sameModel(e.model, m) {
+			continue
+		}
+		before := State{Model: m.Name}
+		if e != nil {
+			before = e.state
+		}
+		next, effects := Next(before, Configured{Wanted: WantedOf(m), Held: c.held[m.Name]}, now)
+		problems = append(problems, problemsOf(m, effects)...)
+		changes = append(changes, change{m.Name, m, next, effects})
+	}
+	var serving int
+	for name, e := range c.entries {
+		if !e.state.Known() || configured[name] {
+			continue
+		}
+		serving++
+		next, effects := Next(e.state, Removed{}, now)
+		changes = append(changes, change{name, nil, next, effects})
+	}
+	if len(cfg.Models) == 0 && serving > 0 {
+		problems = append(problems, ConfigProblem{
+			Message: fmt.Sprintf("no model is configured, and %d serve: a configuration must not take all of them away", serving),
+		})
+	}
+	slices.SortFunc(changes, func(a, b change) int { return cmp.Compare(a.name, b.name) })
+	return changes, problems
+}
+
+func problemsOf(m *routing.Model, effects []Effect) []ConfigProblem {
+	var problems []ConfigProblem
+	for _, effect := range effects {
+		if r, ok := effect.(Refused); ok {
+			problems = append(problems, ConfigProblem{Model: m.Name, Path: r.Path, Message: r.Reason, Position: m.Source})
+		}
+	}
+	return problems
+}
+
+// take takes a configuration.
+func (c *Controller) take(cfg *routing.Config) error {
+	c.mu.Lock()
+	c.untaken, c.takeErr = nil, nil
+	c.mu.Unlock()
+	if !c.settled {
+		c.look()
+	}
+	changes, problems := c.changes(cfg, time.Now())
+	if len(problems) > 0 {
+		return &ConfigError{Problems: problems}
+	}
+	if !c.settled {
+		c.await(cfg)
+		return nil
+	}
+	var records []*Record
+	for _, ch := range changes {
+		records = append(records, writes(ch.effects)...)
+	}
+	if err := c.append(records); err != nil {
+		c.mu.Lock()
+		c.untaken, c.takeErr = cfg, err
+		c.mu.Unlock()
+		c.tryLater()
+		return err
+	}
+	c.commit(cfg, changes)
+	return nil
+}
+
+// await keeps a configuration until it is known what the Envoys hold: with an
+// empty journal, what serves cannot be told before.
+func (c *Controller) await(cfg *routing.Config) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.cfg = cfg
+	c.entries = make(map[string]*entry, len(cfg.Models))
+	for _, m := range cfg.Models {
+		c.entries[m.Name] = &entry{state: State{Model: m.Name}, model: m}
+	}
+}
+
+// look asks what the first Envoy holds.
+func (c *Controller) look() {
+	held, connected := c.publisher.Inventory()
+	if !connected {
+		return
+	}
+	c.mu.Lock()
+	c.settled, c.held = true, held
+	c.mu.Unlock()
+}
+
+// settle takes the configuration that waited for the first Envoy.
+func (c *Controller) settle() {
+	c.look()
+	if !c.settled || c.cfg == nil {
+		return
+	}
+	if err := c.take(c.cfg); err != nil && !errors.Is(err, ErrJournal) {
+		c.log.Error("the configuration cannot be taken", "error", err)
+	}
+}
+
+// commit makes what the journal has taken the state, and publishes it.
+func (c *Controller) commit(cfg *routing.Config, changes []change) {
+	touched := make([]*entry, len(changes))
+	c.mu.Lock()
+	c.cfg = cfg
+	for i, ch := range changes {
+		e := c.entries[ch.name]
+		if e == nil {
+			e = &entry{}
+			c.entries[ch.name] = e
+		}
+		e.state, e.model = ch.next, ch.model
+		touched[i] = e
+	}
+	c.mu.Unlock()
+	c.plan = nil
+	for i, e := range touched {
+		c.replan(e)
+		c.carryOut(e, changes[i].effects)
+	}
+	c.flush()
+	for _, e := range touched {
+		c.follow(e)
+	}
+}
+
+// sameModel tells whether two models differ in nothing but where they stand in
+// a file.
+func sameModel(a, b *routing.Model) bool {
+	if a == b || a == nil || b == nil {
+		return a == b
+	}
+	moved := *b
+	moved.Source = a.Source
+	return reflect.DeepEqual(a, &moved)
+}

@@ -1,0 +1,130 @@
+package rollout
+
+// command does what a person asks, or says why it cannot be.
+func (t *transition) command(c Command) {
+	if t.s.Wanted == nil {
+		t.refuse("", "the configuration has no model %s", c.Model)
+		return
+	}
+	if t.s.Phase == "" {
+		t.refuse("", "the journal is empty and no Envoy has connected yet: what serves is not known")
+		return
+	}
+	if t.s.Phase == PhaseBlocked && c.Action != ActionAdopt {
+		t.refuse("", "headgate does not know which version serves: say it with `headgate adopt %s VERSION`", c.Model)
+		return
+	}
+	switch c.Action {
+	case ActionPromote:
+		t.askPromote(c)
+	case ActionPause:
+		t.askPause(c)
+	case ActionResume:
+		t.askResume(c)
+	case ActionRollback:
+		t.askRollback(c)
+	case ActionRetry:
+		t.askRetry(c)
+	case ActionSkip:
+		t.askSkip(c)
+	case ActionAdopt:
+		t.askAdopt(c)
+	default:
+		t.refuse("", "%q is not an action", c.Action)
+	}
+}
+
+func (t *transition) askPromote(c Command) {
+	switch {
+	case !t.s.Running():
+		t.refuseIdle()
+	case t.s.Rollout.Promoted && t.s.Phase == PhaseProgressing:
+		t.refuse("", "%s is promoted already, and waits for the Envoys to acknowledge", t.s.Rollout.Candidate)
+	default:
+		t.promote(c.Actor, c.Reason)
+	}
+}
+
+func (t *transition) askPause(c Command) {
+	switch t.s.Phase {
+	case PhaseProgressing:
+		t.write(KindPaused, c.Actor, c.Reason, data{Elapsed: t.s.Elapsed(t.now)})
+	case PhasePaused:
+		t.refuse("", "it is paused already")
+	default:
+		t.refuseIdle()
+	}
+}
+
+func (t *transition) askResume(c Command) {
+	switch t.s.Phase {
+	case PhasePaused:
+		t.write(KindResumed, c.Actor, c.Reason, data{})
+	case PhaseProgressing:
+		t.refuse("", "it is not paused")
+	default:
+		t.refuseIdle()
+	}
+}
+
+func (t *transition) askSkip(c Command) {
+	switch {
+	case t.s.Phase == PhasePaused:
+		t.refuse("", "it is paused: resume it first")
+	case t.s.Phase != PhaseProgressing:
+		t.refuseIdle()
+	case t.s.Rollout.Promoted:
+		t.refuse("", "no step is left: %s is promoted, and waits for the Envoys to acknowledge", t.s.Rollout.Candidate)
+	default:
+		t.advance(c.Actor, c.Reason)
+	}
+}
+
+func (t *transition) askRollback(c Command) {
+	previous := t.s.Previous
+	switch {
+	case t.s.Running():
+		r := t.s.Rollout
+		t.write(KindRolledBack, c.Actor, c.Reason,
+			data{Stable: t.s.Stable, Candidate: r.Candidate, Definition: r.Definition})
+	case t.s.Phase == PhaseRolledBack:
+		t.refuse("", "it is rolled back already: %s serves everyone", t.s.Stable)
+	case previous == "":
+		t.refuse("", "there is nothing to go back to: no version before %s is known", t.s.Stable)
+	case !t.s.configured(previous):
+		t.refuse("", "%s, which served before %s, is not configured any more", previous, t.s.Stable)
+	default:
+		t.write(KindRolledBack, c.Actor, c.Reason,
+			data{Stable: previous, Candidate: t.s.Stable, Definition: t.s.Wanted.Versions[t.s.Stable]})
+	}
+}
+
+func (t *transition) askRetry(c Command) {
+	w := t.s.Wanted
+	switch {
+	case t.s.Running():
+		t.refuse("", "a rollout of %s is running", t.s.Rollout.Candidate)
+	case t.s.Phase != PhaseRolledBack:
+		t.refuse("", "there is nothing to retry: %s serves everyone", t.s.Stable)
+	case w.Release == t.s.Stable:
+		t.refuse("", "the file says release: %s, which serves everyone", w.Release)
+	default:
+		t.start(c.Actor, c.Reason)
+	}
+}
+
+func (t *transition) askAdopt(c Command) {
+	switch {
+	case t.s.Phase != PhaseBlocked:
+		t.refuse("", "there is nothing to adopt: %s is known to be the stable version", t.s.Stable)
+	case !t.s.configured(c.Version):
+		t.refuse("", "version %q is not configured", c.Version)
+	default:
+		t.write(KindAdopted, c.Actor, c.Reason, data{Stable: c.Version})
+		t.release()
+	}
+}
+
+func (t *transition) refuseIdle() {
+	t.refuse("", "no rollout is running: %s serves everyone", t.s.Stable)
+}

@@ -1,0 +1,159 @@
+package rollout
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/headgate/headgate/routing"
+)
+
+// StatusOf tells a state to people. The endpoints and the journal may have
+// something to say, see [View].
+func StatusOf(v View, now time.Time) Status {
+	s := &v.State
+	out := Status{
+		Model: s.Model, Rollout: s.Rollout.Number, Phase: s.Phase, Stable: s.Stable, Step: -1,
+		Steps: []StepStatus{}, Weights: map[string]float64{},
+		Acknowledged: v.Delivery.Acknowledged() && s.Known(),
+		Envoys:       v.Delivery.Envoys,
+		Waiting:      append([]string{}, v.Delivery.Waiting...),
+		Late:         append([]string{}, v.Delivery.Late...),
+		Rejected:     v.Delivery.Rejected,
+		Since:        s.Since,
+		Reason:       v.reason(now),
+	}
+	if s.Phase == "" {
+		out.Phase = PhaseBlocked
+	}
+	if s.Wanted != nil {
+		out.Release = s.Wanted.Release
+	}
+	for _, r := range s.Split().Ranges {
+		out.Weights[r.Version] = r.Weight.Percent()
+	}
+	if s.Phase == PhaseRolledBack {
+		out.Candidate = s.Rollout.Candidate
+	}
+	if s.Running() {
+		v.tellRollout(&out, now)
+	}
+	return out
+}
+
+// View is what a [Status] is made of.
+type View struct {
+	State    State
+	Delivery Delivery
+	Address  string // of the candidate's endpoints, for messages
+	// Stuck is the error of the journal because of which nothing moves.
+	Stuck error
+}
+
+func (v *View) tellRollout(out *Status, now time.Time) {
+	r := &v.State.Rollout
+	out.Candidate, out.Step = r.Candidate, r.Step
+	for _, step := range r.Steps {
+		told := StepStatus{Kind: step.Kind, Share: step.Share.Percent()}
+		if !step.Hold {
+			told.For = step.For.String()
+		}
+		out.Steps = append(out.Steps, told)
+	}
+	if r.StepStarted.IsZero() {
+		return
+	}
+	started := r.StepStarted
+	out.StepStarted = &started
+	step := r.step()
+	p := kindOf(step).Progress(step, v.State.Elapsed(now))
+	if p.After > 0 && v.State.Phase == PhaseProgressing && !v.State.Clock.Since.IsZero() {
+		ends := now.Add(p.After).Round(0).UTC()
+		out.StepEnds = &ends
+	}
+}
+
+// reason says in words why the model is where it is.
+func (v *View) reason(now time.Time) string {
+	why := v.why(now)
+	if v.Stuck != nil {
+		why += "; nothing moves, because " + v.Stuck.Error()
+	}
+	if v.Delivery.Rejected != "" {
+		why += "; an Envoy refused it: " + v.Delivery.Rejected
+	}
+	return why
+}
+
+func (v *View) why(now time.Time) string {
+	s := &v.State
+	by := s.by()
+	switch s.Phase {
+	case PhaseBlocked:
+		return fmt.Sprintf("%s: say which version serves with `headgate adopt %s VERSION`", s.Cause.Reason, s.Model)
+	case PhaseIdle:
+		return s.Stable + " serves everyone"
+	case PhaseProgressing:
+		return v.progress(now)
+	case PhasePaused:
+		return fmt.Sprintf("paused at %s%s; `headgate resume %s` goes on", s.Share(), by, s.Model)
+	case PhaseCompleted:
+		return fmt.Sprintf("%s serves everyone since %s", s.Stable, clock(s.Since))
+	case PhaseRolledBack:
+		return fmt.Sprintf("rolled back%s; %s serves everyone", by, s.Stable)
+	}
+	return "the journal is empty: waits for the first Envoy, to see what it holds"
+}
+
+// by says who caused the phase, when, and in what words.
+func (s *State) by() string {
+	text := fmt.Sprintf(" by %s at %s", s.Cause.Actor, clock(s.Since))
+	if s.Cause.Reason != "" {
+		text += ": " + s.Cause.Reason
+	}
+	return text
+}
+
+func (v *View) progress(now time.Time) string {
+	s := &v.State
+	r := &s.Rollout
+	step := r.step()
+	switch {
+	case !r.Reachable && s.Probe.Err != "":
+		return fmt.Sprintf("%s of %s does not answer: %s; tried %d times", v.Address, r.Candidate, s.Probe.Err, s.Probe.Failures)
+	case !r.Reachable:
+		return fmt.Sprintf("asks whether %s answers", r.Candidate)
+	case v.Delivery.Envoys == 0:
+		return fmt.Sprintf("%s: no Envoy is connected, nothing moves", s.Share())
+	case len(v.Delivery.Waiting) > 0:
+		return fmt.Sprintf("%s: waits for %s to acknowledge", s.Share(), strings.Join(v.Delivery.Waiting, ", "))
+	case r.Promoted || r.StepStarted.IsZero():
+		return fmt.Sprintf("%s: waits for the Envoys to acknowledge", s.Share())
+	}
+	p := kindOf(step).Progress(step, s.Elapsed(now))
+	text := fmt.Sprintf("%s since %s, %s", s.Share(), clock(r.StepStarted), p.Reason)
+	if step.Hold {
+		text += fmt.Sprintf(": `headgate skip %s` ends the step", s.Model)
+	}
+	return text
+}
+
+func clock(t time.Time) string { return t.UTC().Format("15:04 UTC") }
+
+// address names where a version is.
+func address(v *routing.Version) string {
+	if v == nil {
+		return "endpoint"
+	}
+	if len(v.Endpoints) == 0 {
+		return fmt.Sprintf("endpoint %s:%d", v.DNS.Host, v.DNS.Port)
+	}
+	var all []string
+	for _, e := range v.Endpoints {
+		all = append(all, e.String())
+	}
+	if len(all) == 1 {
+		return "endpoint " + all[0]
+	}
+	return "none of the endpoints " + strings.Join(all, ", ")
+}

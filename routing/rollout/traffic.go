@@ -1,0 +1,74 @@
+package rollout
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/headgate/headgate/routing"
+)
+
+// traffic gives a share of the users to the candidate for a time, or until a
+// person ends the step.
+type traffic struct{}
+
+// Check refuses a share above 100 %, a negative time, and a step with a time
+// that waits for a person.
+func (traffic) Check(step routing.Step) error {
+	switch {
+	case step.Share > routing.Whole:
+		return fmt.Errorf("traffic: %s: must be at most 100%%", step.Share)
+	case step.For < 0:
+		return fmt.Errorf("for: %s: must not be negative", step.For)
+	case step.Hold && step.For > 0:
+		return fmt.Errorf("for: %s: a step that waits for a person has no time", step.For)
+	}
+	return nil
+}
+
+// Share is the share that the file says.
+func (traffic) Share(step routing.Step) routing.Share { return min(step.Share, routing.Whole) }
+
+// Progress is done when the time is over.
+func (traffic) Progress(step routing.Step, elapsed time.Duration) Progress {
+	if step.Hold {
+		return Progress{Reason: "waits for a person"}
+	}
+	if elapsed >= step.For {
+		return Progress{Done: true, Reason: of(step.For, step.For)}
+	}
+	return Progress{After: step.For - elapsed, Reason: of(elapsed, step.For)}
+}
+
+// unknown stands in for a kind that is not registered.
+type unknown struct{ kind routing.StepKind }
+
+// Check always fails.
+func (u unknown) Check(routing.Step) error {
+	return fmt.Errorf("%s: no code implements this kind of step; there is %v", u.kind, Kinds())
+}
+
+// Share is nothing.
+func (unknown) Share(routing.Step) routing.Share { return 0 }
+
+// Progress is never done.
+func (u unknown) Progress(routing.Step, time.Duration) Progress {
+	return Progress{Reason: fmt.Sprintf("no code implements a step of kind %s", u.kind)}
+}
+
+// of says "41 of at least 60 min" in a unit that suits the whole.
+func of(elapsed, whole time.Duration) string {
+	unit, name := time.Second, "s"
+	switch {
+	case whole >= 48*time.Hour:
+		unit, name = time.Hour, "h"
+	case whole >= 2*time.Minute:
+		unit, name = time.Minute, "min"
+	case whole < time.Second:
+		unit, name = time.Millisecond, "ms"
+	}
+	return fmt.Sprintf("%d of at least %s %s", elapsed/unit, decimal(whole, unit), name)
+}
+
+func decimal(d, unit time.Duration) string {
+	return fmt.Sprintf("%.4g", float64(d)/float64(unit))
+}
