@@ -1,0 +1,186 @@
+package admin
+
+import (
+	"cmp"
+	"maps"
+	"net/http"
+	"slices"
+	"time"
+
+	"github.com/headgate/headgate/compare"
+	"github.com/headgate/headgate/routing/rollout"
+)
+
+// recently is how far back the recent part of a version's traffic reaches.
+const recently = time.Minute
+
+// Model is a model's status with what its versions answered.
+type Model struct {
+	rollout.Status
+
+	Versions []ModelVersion `json:"versions" doc:"those with a share or with requests, sorted"`
+}
+
+// ModelVersion is one version of a model. Requests are counted since headgate
+// began.
+type ModelVersion struct {
+	Version       string       `json:"version"`
+	Wanted        float64      `json:"wanted_percent" doc:"share of the users"`
+	Served        *float64     `json:"served_percent" doc:"share of the recent requests; null: none, or not all were told"`
+	Endpoints     Reachability `json:"endpoints" doc:"unknown, answering or not_answering"`
+	EndpointsWhy  string       `json:"endpoints_reason,omitempty"`
+	TrafficCounts              // since headgate began
+	Recent        *Recent      `json:"recent,omitempty" doc:"in the last minute, or since the step began"`
+}
+
+// TrafficCounts is what was answered. Quantiles are null when nothing was.
+type TrafficCounts struct {
+	Requests     uint64   `json:"requests"`
+	Errors       uint64   `json:"errors" doc:"5xx, resets, timeouts"`
+	ClientErrors uint64   `json:"client_errors" doc:"4xx"`
+	Aborted      uint64   `json:"aborted" doc:"the client went away"`
+	P50          *float64 `json:"p50_seconds"`
+	P90          *float64 `json:"p90_seconds"`
+	P99          *float64 `json:"p99_seconds"`
+}
+
+// Recent is what was answered lately.
+type Recent struct {
+	From     time.Time `json:"from"`
+	To       time.Time `json:"to"`
+	Complete bool      `json:"complete" doc:"false: records may be missing"`
+	TrafficCounts
+}
+
+func (a *api) addModels(s *Server) {
+	s.Handle(Route{
+		Method: http.MethodGet, Path: "/v1/models", Role: RoleViewer,
+		Summary: "Every model, without its recent traffic.", Answer: Models{}, Handler: a.listModels,
+	})
+	s.Handle(Route{
+		Method: http.MethodGet, Path: "/v1/models/{model}", Role: RoleViewer,
+		Summary: "A model, with its recent traffic.", Params: []Param{modelParam}, Answer: Model{}, Handler: a.showModel,
+	})
+}
+
+var modelParam = Param{Name: "model", In: "path", Doc: "The model's name.", Type: ""}
+
+func (a *api) listModels(w http.ResponseWriter, _ *http.Request) error {
+	totals := make(map[string][]compare.VersionTotal)
+	if a.Traffic != nil {
+		for _, t := range a.Traffic.AllTotals() {
+			totals[t.Model] = append(totals[t.Model], t)
+		}
+	}
+	statuses := a.Controller.Statuses()
+	list := Models{Models: make([]Model, 0, len(statuses))}
+	for _, status := range statuses {
+		list.Models = append(list.Models, a.model(status, totals[status.Model]))
+	}
+	return WriteJSON(w, list)
+}
+
+func (a *api) showModel(w http.ResponseWriter, r *http.Request) error {
+	m, err := a.describe(r.PathValue("model"))
+	if err != nil {
+		return err
+	}
+	return WriteJSON(w, m)
+}
+
+// describe returns a model with its recent traffic.
+func (a *api) describe(name string) (Model, error) {
+	status, ok := a.Controller.Status(name)
+	if !ok {
+		return Model{}, Problemf(http.StatusNotFound, "there is no model %q", name)
+	}
+	if a.Traffic == nil {
+		return a.model(status, nil), nil
+	}
+	m := a.model(status, a.Traffic.Totals(name))
+	a.addRecent(&m)
+	return m, nil
+}
+
+// model puts a status and its traffic together.
+func (a *api) model(status rollout.Status, totals []compare.VersionTotal) Model {
+	m := Model{Status: filled(status)}
+	tallies := make(map[string]*compare.Tally, len(totals))
+	for i := range totals {
+		tallies[totals[i].Version] = &totals[i].Tally
+	}
+	names := slices.Collect(maps.Keys(status.Weights))
+	for name := range tallies {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	m.Versions = make([]ModelVersion, 0, len(names))
+	for _, name := range slices.Compact(names) {
+		v := ModelVersion{Version: name, Wanted: status.Weights[name], Endpoints: ReachabilityUnknown}
+		if a.Endpoints != nil {
+			v.Endpoints, v.EndpointsWhy = a.Endpoints(status.Model, name)
+		}
+		if t := tallies[name]; t != nil {
+			v.TrafficCounts = countsOf(t)
+		}
+		m.Versions = append(m.Versions, v)
+	}
+	return m
+}
+
+// addRecent adds the traffic of the last minute. When the step is younger, only
+// its own counts, or the shares would be those of the step before.
+func (a *api) addRecent(m *Model) {
+	to := time.Now()
+	from := to.Add(-recently)
+	if m.StepStarted != nil && m.StepStarted.After(from) {
+		from = *m.StepStarted
+	}
+	var all uint64
+	for i := range m.Versions {
+		w := a.Traffic.Since(m.Model, m.Versions[i].Version, from, to)
+		all += w.Tally.Requests
+		m.Versions[i].Recent = &Recent{From: w.Start, To: w.End, Complete: w.Complete, TrafficCounts: countsOf(&w.Tally)}
+	}
+	if all == 0 {
+		return
+	}
+	for i := range m.Versions {
+		share := 100 * float64(m.Versions[i].Recent.Requests) / float64(all)
+		m.Versions[i].Served = &share
+	}
+}
+
+func countsOf(t *compare.Tally) TrafficCounts {
+	quantile := func(q float64) *float64 {
+		d, ok := t.Latency.Quantile(q)
+		if !ok {
+			return nil
+		}
+		s := d.Seconds()
+		return &s
+	}
+	return TrafficCounts{
+		Requests: t.Requests, Errors: t.Errors, ClientErrors: t.ClientErrors, Aborted: t.Aborted,
+		P50: quantile(0.5), P90: quantile(0.9), P99: quantile(0.99),
+	}
+}
+
+// filled returns the status with empty lists in place of null.
+func filled(s rollout.Status) rollout.Status {
+	s.Steps = notNil(s.Steps)
+	s.Waiting = notNil(s.Waiting)
+	s.Late = notNil(s.Late)
+	if s.Weights == nil {
+		s.Weights = map[string]float64{}
+	}
+	s.Phase = cmp.Or(s.Phase, rollout.PhaseBlocked)
+	return s
+}
+
+func notNil[T any](list []T) []T {
+	if list == nil {
+		return []T{}
+	}
+	return list
+}

@@ -1,0 +1,56 @@
+package admin
+
+import (
+	"net/http"
+	"time"
+)
+
+// Envoys is the answer of GET /v1/envoys.
+type Envoys struct {
+	Envoys []Envoy `json:"envoys"`
+}
+
+// Envoy is a connected Envoy.
+type Envoy struct {
+	Node         string    `json:"node" doc:"its node id"`
+	Version      string    `json:"version" doc:"of Envoy, as it says; empty: unknown"`
+	Since        time.Time `json:"since" doc:"when it connected"`
+	Acknowledged bool      `json:"acknowledged" doc:"it has all that was sent"`
+	Waiting      []string  `json:"waiting" doc:"models of which it has not acknowledged the newest state"`
+	Rejected     string    `json:"rejected,omitempty" doc:"Envoy's own words, when it refused something"`
+	Nacks        uint64    `json:"nacks" doc:"resources that it has refused since it connected"`
+	Records      bool      `json:"records" doc:"its access log stream is open"`
+}
+
+// Config is what is known of the configuration directory.
+type Config struct {
+	Directory string       `json:"directory"`
+	Hash      string       `json:"hash" doc:"of what is in force; empty: nothing is"`
+	Loaded    *time.Time   `json:"loaded" doc:"when what is in force was read; null: nothing is"`
+	Attempt   *time.Time   `json:"attempt" doc:"when the files were last read"`
+	OK        bool         `json:"ok" doc:"the files as they are now are in force"`
+	Polling   bool         `json:"polling" doc:"the system tells no changes, the files are read again and again"`
+	Errors    []ConfigLine `json:"errors" doc:"what is wrong with the files as they are now"`
+}
+
+// ConfigLine is one mistake in the configuration.
+type ConfigLine struct {
+	File    string `json:"file"`
+	Line    int    `json:"line"`
+	Path    string `json:"path"`
+	Message string `json:"message"`
+}
+
+func (a *api) listEnvoys(w http.ResponseWriter, _ *http.Request) error {
+	list := Envoys{Envoys: notNil(a.Envoys())}
+	for i := range list.Envoys {
+		list.Envoys[i].Waiting = notNil(list.Envoys[i].Waiting)
+	}
+	return WriteJSON(w, list)
+}
+
+func (a *api) showConfig(w http.ResponseWriter, _ *http.Request) error {
+	c := a.Config()
+	c.Errors = notNil(c.Errors)
+	return WriteJSON(w, c)
+}
