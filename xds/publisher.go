@@ -1,0 +1,287 @@
+package xds
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/headgate/headgate/routing"
+)
+
+// Times of the quorum.
+const (
+	// LateAfter is how long an Envoy may take to acknowledge before it is
+	// called late.
+	LateAfter = 30 * time.Second
+	// GoneAfter is how long an Envoy whose stream ended still counts.
+	GoneAfter = 10 * time.Second
+)
+
+// maxRefusals is how many refused Envoys are remembered.
+const maxRefusals = 20
+
+// PublisherOptions are what a Publisher depends on besides the plans.
+type PublisherOptions struct {
+	Build Options
+	// NodeIDFromPeer checks that a peer may call itself id; nil lets everybody
+	// in. See [RequireCertificate].
+	NodeIDFromPeer func(ctx context.Context, id string) error
+	Log            *slog.Logger // nil: nothing is logged
+
+	// RemovalDelay is how long a cluster stays after its last route has gone.
+	// 5 s by default.
+	RemovalDelay time.Duration
+}
+
+// Publisher brings plans to Envoys and knows how far each has come. It serves
+// the aggregated discovery service, see [Publisher.Register].
+type Publisher struct {
+	options PublisherOptions
+	log     *slog.Logger
+	limits  limits
+	build   func(*routing.Plan) (*Snapshot, error)
+	compile compiler
+	ledger  *ledger
+	counts  counters
+	changed chan struct{}
+
+	building sync.Mutex // one Build at a time
+
+	mu        sync.Mutex
+	plan      *routing.Plan // the last one that could be built
+	snapshot  *Snapshot     // nil: nothing was published
+	hold      []string
+	failed    *routing.Plan // the last one, when it could not be built
+	failure   error
+	streams   []*stream
+	lastID    int
+	fed       map[string]bool     // ids of Envoys that this process told something
+	held      map[string][]string // inventory
+	met       bool                // an Envoy has told what it has
+	refusals  []Refusal
+	refusedSW map[string]bool // ids whose state-of-the-world stream was logged
+}
+
+// NewPublisher returns a Publisher that has no plan yet. Envoys that connect
+// wait for the first one.
+func NewPublisher(o PublisherOptions) *Publisher {
+	builder := NewBuilder(o.Build)
+	return newPublisher(o, builder.Build, newComposer())
+}
+
+func newPublisher(o PublisherOptions, build func(*routing.Plan) (*Snapshot, error), c compiler) *Publisher {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	lim := defaultLimits
+	if o.RemovalDelay > 0 {
+		lim.removal = o.RemovalDelay
+	}
+	return &Publisher{
+		options:   o,
+		log:       o.Log,
+		limits:    lim,
+		build:     build,
+		compile:   c,
+		ledger:    newLedger(),
+		changed:   make(chan struct{}, 1),
+		fed:       map[string]bool{},
+		held:      map[string][]string{},
+		refusedSW: map[string]bool{},
+	}
+}
+
+// errEmpty is why a plan without models is not published.
+var errEmpty = errors.New("the plan has no model: an Envoy would lose all of its listeners")
+
+// Publish makes plan what every Envoy should serve. It does not wait for them.
+// Of the models in hold nothing is changed: no cluster, and neither a listener,
+// a route table nor a runtime layer that carries them.
+//
+// A plan that cannot be built, or has no model at all, changes nothing: the
+// last one stays in force, and Delivery tells what was wrong. [Publisher.Clear]
+// is for those who mean it.
+func (p *Publisher) Publish(plan *routing.Plan, hold []string) {
+	p.publish(plan, hold, false)
+}
+
+// Clear takes every model away from every Envoy.
+func (p *Publisher) Clear() {
+	p.publish(&routing.Plan{Config: &routing.Config{}}, nil, true)
+}
+
+func (p *Publisher) publish(plan *routing.Plan, hold []string, emptyToo bool) {
+	p.building.Lock()
+	defer p.building.Unlock()
+	snapshot, err := p.build(plan)
+	if err == nil && len(snapshot.Models) == 0 && !emptyToo {
+		err = errEmpty
+	}
+	p.mu.Lock()
+	if err != nil {
+		p.failed, p.failure = plan, err
+		p.mu.Unlock()
+		p.counts.buildErrors.Add(1)
+		p.log.Error("the plan is not published", "error", err)
+		p.signal()
+		return
+	}
+	p.plan, p.snapshot, p.hold = plan, snapshot, slices.Clone(hold)
+	p.failed, p.failure = nil, nil
+	streams := slices.Clone(p.streams)
+	p.mu.Unlock()
+	p.ledger.forget(snapshot)
+	for _, st := range streams {
+		st.wake()
+	}
+	p.signal()
+}
+
+// Err returns why the last plan was not published, or nil.
+func (p *Publisher) Err() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.failure != nil {
+		return fmt.Errorf("publish plan: %w", p.failure)
+	}
+	return nil
+}
+
+// Delivery is how far a model's part of the last published plan has come.
+type Delivery struct {
+	Envoys   int      // connected and counted in the quorum
+	Waiting  []string // ids of the Envoys among them that have not acknowledged it, sorted
+	Late     []string // ids among Waiting that had 30 s and more
+	Rejected string   // Envoy's own words, when one refused it; the last accepted serves
+}
+
+// Delivery tells how far the model's part of the last published plan has come.
+func (p *Publisher) Delivery(name string) Delivery {
+	p.mu.Lock()
+	snapshot, plan, failed, failure := p.snapshot, p.plan, p.failed, p.failure
+	p.mu.Unlock()
+	var want *ModelResources
+	if snapshot != nil {
+		i, ok := slices.BinarySearchFunc(snapshot.Models, name, func(m *ModelResources, name string) int {
+			return compareNames(m.Model, name)
+		})
+		if ok {
+			want = snapshot.Models[i]
+		}
+	}
+	var d Delivery
+	if failure != nil && (plan == nil || plan.Model(name) != failed.Model(name)) {
+		d.Rejected = failure.Error()
+	}
+	now := time.Now()
+	for _, st := range p.allStreams() {
+		d.Envoys++
+		acked, since, refusal := st.progress(name, want)
+		if acked {
+			continue
+		}
+		d.Waiting = append(d.Waiting, st.node.id)
+		if now.Sub(since) >= LateAfter {
+			d.Late = append(d.Late, st.node.id)
+		}
+		if refusal != "" && d.Rejected == "" {
+			d.Rejected = refusal
+		}
+	}
+	slices.Sort(d.Waiting)
+	slices.Sort(d.Late)
+	return d
+}
+
+// Inventory returns the versions of each model that Envoys held before this
+// process told them anything, and whether any Envoy has told yet. The versions
+// are sorted.
+func (p *Publisher) Inventory() (held map[string][]string, connected bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	held = make(map[string][]string, len(p.held))
+	for model, versions := range p.held {
+		held[model] = slices.Clone(versions)
+	}
+	return held, p.met
+}
+
+// Changed receives a value after a Delivery or the Inventory may have changed.
+// It is never closed; values coalesce.
+func (p *Publisher) Changed() <-chan struct{} { return p.changed }
+
+func (p *Publisher) signal() {
+	select {
+	case p.changed <- struct{}{}:
+	default:
+	}
+}
+
+// meet adds what an Envoy reports to the inventory, unless it has it from this
+// process.
+func (p *Publisher) meet(id string, reported map[string]string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.met = true
+	if p.fed[id] {
+		return
+	}
+	for name := range reported {
+		model, version, ok := routing.ParseClusterName(name)
+		if ok && !slices.Contains(p.held[model], version) {
+			p.held[model] = append(p.held[model], version)
+			slices.Sort(p.held[model])
+		}
+	}
+}
+
+// wanted returns what Envoys should have, or nil.
+func (p *Publisher) wanted() (*Snapshot, []string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.snapshot, p.hold
+}
+
+func (p *Publisher) allStreams() []*stream {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Clone(p.streams)
+}
+
+// join adds a stream; an ended one of the same Envoy no longer counts.
+func (p *Publisher) join(st *stream) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.streams = slices.DeleteFunc(p.streams, func(old *stream) bool {
+		return old.node.id == st.node.id && old.gone()
+	})
+	p.streams = append(p.streams, st)
+}
+
+// leave marks a stream as ended. It counts a while longer, or the quorum would
+// be reached each time that a connection breaks.
+func (p *Publisher) leave(st *stream) {
+	st.mu.Lock()
+	st.ended = time.Now()
+	st.mu.Unlock()
+	time.AfterFunc(GoneAfter, func() {
+		p.mu.Lock()
+		p.streams = slices.DeleteFunc(p.streams, func(other *stream) bool { return other == st })
+		p.mu.Unlock()
+		p.signal()
+	})
+	p.signal()
+}
+
+func (p *Publisher) refuse(id string, reason error) {
+	p.counts.refused.Add(1)
+	p.log.Warn("an Envoy is refused", "node", id, "error", reason)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.refusals = append([]Refusal{{Node: id, Reason: reason.Error(), Time: time.Now()}}, p.refusals...)
+	p.refusals = p.refusals[:min(len(p.refusals), maxRefusals)]
+}
