@@ -57,7 +57,7 @@ type Sources struct {
 	// Endpoints tells whether a version's endpoints answer, and why not. It
 	// must not wait for them.
 	Endpoints func(model, version string) (Reachability, string)
-	Envoys    func() []Envoy
+	Envoys    func() Envoys
 	Config    func() Config
 	// Unready returns what is missing before headgate can do its work.
 	Unready func() []string

@@ -7,19 +7,28 @@ import (
 
 // Envoys is the answer of GET /v1/envoys.
 type Envoys struct {
-	Envoys []Envoy `json:"envoys"`
+	Envoys  []Envoy        `json:"envoys"`
+	Refused []RefusedEnvoy `json:"refused" doc:"those that were not let in, newest first"`
 }
 
-// Envoy is a connected Envoy.
+// Envoy is an Envoy that is connected, or was a moment ago.
 type Envoy struct {
 	Node         string    `json:"node" doc:"its node id"`
 	Version      string    `json:"version" doc:"of Envoy, as it says; empty: unknown"`
 	Since        time.Time `json:"since" doc:"when it connected"`
+	Gone         bool      `json:"gone" doc:"its stream has ended, it may come back"`
 	Acknowledged bool      `json:"acknowledged" doc:"it has all that was sent"`
-	Waiting      []string  `json:"waiting" doc:"models of which it has not acknowledged the newest state"`
+	Behind       int       `json:"behind" doc:"models of which it has not acknowledged the newest state"`
 	Rejected     string    `json:"rejected,omitempty" doc:"Envoy's own words, when it refused something"`
-	Nacks        uint64    `json:"nacks" doc:"resources that it has refused since it connected"`
+	Warning      string    `json:"warning,omitempty" doc:"what is wrong with its bootstrap"`
 	Records      bool      `json:"records" doc:"its access log stream is open"`
+}
+
+// RefusedEnvoy is one that was not let in.
+type RefusedEnvoy struct {
+	Node   string    `json:"node" doc:"as it called itself"`
+	Reason string    `json:"reason"`
+	Time   time.Time `json:"time"`
 }
 
 // Config is what is known of the configuration directory.
@@ -42,10 +51,9 @@ type ConfigLine struct {
 }
 
 func (a *api) listEnvoys(w http.ResponseWriter, _ *http.Request) error {
-	list := Envoys{Envoys: notNil(a.Envoys())}
-	for i := range list.Envoys {
-		list.Envoys[i].Waiting = notNil(list.Envoys[i].Waiting)
-	}
+	list := a.Envoys()
+	list.Envoys = notNil(list.Envoys)
+	list.Refused = notNil(list.Refused)
 	return WriteJSON(w, list)
 }
 

@@ -1,0 +1,173 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"github.com/headgate/headgate/envoy"
+	"github.com/headgate/headgate/routing/config"
+	"github.com/headgate/headgate/xds"
+)
+
+func (p *program) validateCommand() *cobra.Command {
+	var output string
+	cmd := &cobra.Command{
+		Use:     "validate DIR",
+		GroupID: "config",
+		Short:   "Check a configuration directory",
+		Long: `validate reads DIR as run and serve do, and prints every mistake in all of its
+files with file, line, path and rule. The exit code is 1 when there is one.`,
+		Example: "  headgate validate models/\n  headgate validate models/ -o json",
+		Args:    exactly("DIR"),
+		ValidArgsFunction: func(*cobra.Command, []string, string) ([]cobra.Completion, cobra.ShellCompDirective) {
+			return nil, cobra.ShellCompDirectiveFilterDirs
+		},
+	}
+	outputFlag(cmd, &output, "text")
+	cmd.RunE = func(_ *cobra.Command, args []string) error {
+		loaded, err := config.Load(args[0])
+		mistakes := mistakesOf(err)
+		if output == "json" {
+			if err := p.printJSON(mistakes); err != nil {
+				return err
+			}
+		} else if err == nil {
+			fmt.Fprintf(p.stdout, "%s: fine: %s, %s\n", plain(args[0]),
+				count(len(loaded.Models), "model"), count(len(loaded.Listeners), "listener"))
+		} else {
+			for _, mistake := range mistakes {
+				fmt.Fprintln(p.stdout, plain(mistake.Error()))
+			}
+			fmt.Fprintf(p.stderr, "headgate: %s: %s\n", plain(args[0]), count(len(mistakes), "mistake"))
+		}
+		if err != nil {
+			return exitf(exitNo, "")
+		}
+		return nil
+	}
+	return cmd
+}
+
+// mistakesOf lists what config.Load found; never nil.
+func mistakesOf(err error) config.Errors {
+	var mistakes config.Errors
+	switch {
+	case err == nil:
+		return config.Errors{}
+	case errors.As(err, &mistakes):
+		return mistakes
+	default:
+		return config.Errors{{Message: err.Error()}}
+	}
+}
+
+func count(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
+}
+
+func (p *program) schemaCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:     "schema",
+		GroupID: "config",
+		Short:   "Print the JSON Schema of a model file",
+		Long: `schema prints the JSON Schema by which an editor can complete and check model files.
+What needs more than one place to be seen, only validate sees.`,
+		Example: "  headgate schema > headgate.schema.json",
+		Args:    cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			_, err := p.stdout.Write(config.Schema())
+			return err
+		},
+	}
+}
+
+// bootstrapFlags are addresses as they are written.
+type bootstrapFlags struct {
+	node, cluster                 string
+	server, extProc, als, admin   string
+	ca, cert, key, tlsServiceName string
+}
+
+func (p *program) bootstrapCommand() *cobra.Command {
+	var b bootstrapFlags
+	cmd := &cobra.Command{
+		Use:     "bootstrap --server ADDRESS",
+		GroupID: "config",
+		Short:   "Print what an Envoy has to be started with",
+		Long: `bootstrap prints the bootstrap of an Envoy that belongs to the headgate at
+ADDRESS, the --grpc address of serve. The files that it names are on Envoy's
+machine. Beyond loopback mutual TLS is needed.`,
+		Example: `  headgate bootstrap --server unix:/run/headgate/grpc.sock > envoy.yaml
+  headgate bootstrap --node edge-7 --server headgate.internal:9901 \
+    --tls-ca ca.pem --tls-cert edge-7.pem --tls-key edge-7.key > envoy.yaml`,
+		Args: cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			content, err := b.render()
+			if err != nil {
+				return usagef("%v", err)
+			}
+			_, err = p.stdout.Write(content)
+			return err
+		},
+	}
+	f := cmd.Flags()
+	f.SortFlags = false
+	f.StringVar(&b.server, "server", "", "`ADDRESS` of headgate: HOST:PORT or unix:PATH (required)")
+	f.StringVar(&b.node, "node", "", "`ID` of this Envoy, unique among those of one headgate (default: the host's name)")
+	f.StringVar(&b.cluster, "cluster", "", "`NAME` of the group it belongs to (default: headgate)")
+	f.StringVar(&b.admin, "envoy-admin", "127.0.0.1:9902", "`ADDRESS` of Envoy's own admin interface, on loopback")
+	f.StringVar(&b.extProc, "ext-proc", "", "`ADDRESS` of ext_proc when it is not --server")
+	f.StringVar(&b.als, "access-log", "", "`ADDRESS` for access logs when it is not --server")
+	f.StringVar(&b.ca, "tls-ca", "", "PEM `FILE` of the authority of headgate's certificate")
+	f.StringVar(&b.cert, "tls-cert", "", "PEM `FILE` of this Envoy's certificate")
+	f.StringVar(&b.key, "tls-key", "", "PEM `FILE` of its key")
+	f.StringVar(&b.tlsServiceName, "tls-server-name", "", "`NAME` in headgate's certificate (default: the host of the address)")
+	return cmd
+}
+
+func (b *bootstrapFlags) render() ([]byte, error) {
+	options := envoy.BootstrapOptions{NodeID: b.node, Cluster: b.cluster}
+	if options.NodeID == "" {
+		host, err := os.Hostname()
+		if err != nil {
+			return nil, fmt.Errorf("--node: must be given: %w", err)
+		}
+		options.NodeID = host
+	}
+	if b.server == "" {
+		return nil, errors.New("--server ADDRESS: must be there")
+	}
+	for _, f := range []struct {
+		flag, value string
+		to          *envoy.Address
+	}{
+		{"--server", b.server, &options.Server}, {"--ext-proc", b.extProc, &options.ExtProc},
+		{"--access-log", b.als, &options.ALS}, {"--envoy-admin", b.admin, &options.Admin},
+	} {
+		if f.value == "" {
+			continue
+		}
+		address, err := envoy.ParseAddress(f.value)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", f.flag, err)
+		}
+		*f.to = address
+	}
+	if b.ca != "" || b.cert != "" || b.key != "" {
+		options.TLS = &envoy.TLS{CA: b.ca, Certificate: b.cert, Key: b.key, ServerName: b.tlsServiceName}
+	}
+	for shard := range xds.RuntimeShards {
+		options.RuntimeLayers = append(options.RuntimeLayers, xds.RuntimeLayerName(shard))
+	}
+	bootstrap, err := envoy.Bootstrap(options)
+	if err != nil {
+		return nil, err
+	}
+	return envoy.YAML(bootstrap)
+}

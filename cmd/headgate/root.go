@@ -1,0 +1,106 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+)
+
+// The exit codes that scripts may rely on.
+const (
+	exitOK     = 0
+	exitNo     = 1 // the answer is no, or there is none
+	exitUsage  = 2 // wrong use
+	exitLosses = 3 // done, with losses that are named
+)
+
+// exitError ends the program with a code. An empty message prints nothing.
+type exitError struct {
+	code    int
+	message string
+}
+
+func (e *exitError) Error() string { return e.message }
+
+func exitf(code int, format string, args ...any) error {
+	return &exitError{code, fmt.Sprintf(format, args...)}
+}
+
+func usagef(format string, args ...any) error { return exitf(exitUsage, format, args...) }
+
+// program is what every command works with.
+type program struct {
+	stdout, stderr io.Writer
+	getenv         func(string) string
+	screen         screen // of stdout
+	connect        connectOptions
+	began          bool // the command line was fine, a command runs
+}
+
+// run is headgate as a function: it takes a command line and returns the exit
+// code.
+func run(ctx context.Context, args []string, stdout, stderr io.Writer, getenv func(string) string) int {
+	p := &program{stdout: stdout, stderr: stderr, getenv: getenv, screen: screenOf(stdout, getenv)}
+	root := p.root()
+	root.SetArgs(args)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	err := root.ExecuteContext(ctx)
+	if err == nil {
+		return exitOK
+	}
+	var exit *exitError
+	switch {
+	case errors.As(err, &exit):
+	case p.began:
+		exit = &exitError{exitNo, err.Error()}
+	default: // cobra did not like the command line
+		exit = &exitError{exitUsage, err.Error()}
+	}
+	if exit.message != "" {
+		fmt.Fprintln(stderr, "headgate: "+plainLines(exit.message))
+	}
+	return exit.code
+}
+
+func (p *program) root() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "headgate",
+		Short: "Release ML models behind Envoy, step by step",
+		Long: `headgate moves traffic from one version of a model to the next, step by step,
+and back when it has to. It is an xDS control plane for Envoy, with a journal.
+
+Start it with run (Envoy is a child of it) or serve (Envoys connect to it). All
+other commands but validate, schema and bootstrap ask a headgate that runs.`,
+		Example: `  headgate validate models/
+  headgate run --config models/ --state .headgate
+  headgate status churn --watch
+  headgate promote churn --reason "looks good" --wait`,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		Args:          cobra.NoArgs,
+		PersistentPreRun: func(*cobra.Command, []string) {
+			p.began = true
+		},
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			cmd.SetOut(p.stderr)
+			_ = cmd.Help()
+			return usagef("")
+		},
+	}
+	root.CompletionOptions.SetDefaultShellCompDirective(cobra.ShellCompDirectiveNoFileComp)
+	root.AddGroup(
+		&cobra.Group{ID: "server", Title: "Servers:"},
+		&cobra.Group{ID: "release", Title: "Moving traffic:"},
+		&cobra.Group{ID: "look", Title: "Looking:"},
+		&cobra.Group{ID: "config", Title: "Configuration:"},
+	)
+	root.AddCommand(p.runCommand(), p.serveCommand())
+	root.AddCommand(p.statusCommand(), p.historyCommand(), p.envoysCommand(), p.versionCommand())
+	root.AddCommand(p.actionCommands()...)
+	root.AddCommand(p.validateCommand(), p.schemaCommand(), p.bootstrapCommand())
+	return root
+}

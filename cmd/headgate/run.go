@@ -1,0 +1,10 @@
+package main
+
+import (
+	"context"
+	"errors"
+)
+
+func runServer(context.Context, serverOptions, bool) error {
+	return errors.New("not wired")
+}
