@@ -1,0 +1,2 @@
+// Package envoy knows how an Envoy is found, started, kept and ended.
+package envoy

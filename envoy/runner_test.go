@@ -1,0 +1,287 @@
+package envoy_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"google.golang.org/protobuf/encoding/protojson"
+
+	"github.com/headgate/headgate/envoy"
+	"github.com/headgate/headgate/envoy/envoytest"
+)
+
+func awaitLive(t *testing.T, r *envoy.Runner) int {
+	t.Helper()
+	envoytest.Eventually(t, 20*time.Second, "Envoy is live", func() bool {
+		return r.State().PID != 0 && r.Admin().Ready(t.Context()) == nil
+	})
+	return r.State().PID
+}
+
+func mustServe(t *testing.T, s *stage) {
+	t.Helper()
+	report := envoytest.Load(t.Context(), envoytest.LoadOptions{URL: s.url, Requests: 20})
+	if report.Failed != 0 || report.Versions["v1"] != 20 {
+		t.Fatal(report)
+	}
+}
+
+func kill(t *testing.T, pid int, sig syscall.Signal) {
+	t.Helper()
+	if err := syscall.Kill(pid, sig); err != nil {
+		t.Fatalf("kill %d: %v", pid, err)
+	}
+}
+
+func TestRunnerStartsAgain(t *testing.T) {
+	s := newStage(t)
+	r := s.runner(t)
+	first := awaitLive(t, r)
+	mustServe(t, s)
+
+	kill(t, first, syscall.SIGKILL)
+	envoytest.Eventually(t, 20*time.Second, "another Envoy", func() bool {
+		pid := r.State().PID
+		return pid != 0 && pid != first
+	})
+	awaitLive(t, r)
+	mustServe(t, s)
+	state := r.State()
+	if state.Restarts != 1 || state.LastExit != "signal: killed" || state.Adopted || state.Outdated != "" {
+		t.Fatalf("state %+v", state)
+	}
+}
+
+func TestRunnerTellsWhyEnvoyEnds(t *testing.T) {
+	s := newStage(t)
+	s.bootstrap.StaticResources.Clusters[0].Name = "" // Envoy refuses it
+	r := s.runner(t)
+	envoytest.Eventually(t, 20*time.Second, "two ends", func() bool { return r.State().Restarts >= 2 })
+	if exit := r.State().LastExit; !strings.HasPrefix(exit, "exit status 1: ") || !strings.Contains(exit, "Name") {
+		t.Fatalf("last exit %q", exit)
+	}
+}
+
+// another starts a process that runs the Envoy of s, as a headgate would.
+func another(t *testing.T, s *stage) *exec.Cmd {
+	t.Helper()
+	text, err := protojson.Marshal(s.bootstrap)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(s.dir+"/test.json", text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(self)
+	cmd.Env = append(os.Environ(), runAs+"="+s.dir, "ENVOY="+envoytest.Binary(t))
+	cmd.Stderr = os.Stderr
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	})
+	return cmd
+}
+
+// recorded is what the state directory says of its Envoy.
+func recorded(dir string) (pid int) {
+	var about struct{ PID int }
+	text, _ := os.ReadFile(dir + "/envoy.json")
+	_ = json.Unmarshal(text, &about)
+	return about.PID
+}
+
+func TestEnvoyOutlivesHeadgate(t *testing.T) {
+	s := newStage(t)
+	headgate := another(t, s)
+	var pid int
+	envoytest.Eventually(t, 20*time.Second, "a recorded Envoy", func() bool { pid = recorded(s.dir); return pid != 0 })
+	admin := envoy.NewAdmin(envoy.Address{Unix: s.dir + "/admin.sock"})
+	envoytest.Eventually(t, 20*time.Second, "Envoy is live", func() bool { return admin.Ready(t.Context()) == nil })
+
+	load := envoytest.StartLoad(t, envoytest.LoadOptions{URL: s.url, Rate: 500})
+	kill(t, headgate.Process.Pid, syscall.SIGKILL)
+	_ = headgate.Wait()
+	mustServe(t, s)
+
+	r := s.runner(t)
+	if got := awaitLive(t, r); got != pid {
+		t.Fatalf("the next run has Envoy %d, want %d", got, pid)
+	}
+	if state := r.State(); !state.Adopted || state.Outdated != "" || state.Restarts != 0 || time.Since(state.Since) > time.Minute {
+		t.Fatalf("state %+v", state)
+	}
+	if report := load.Stop(); report.Failed != 0 || report.Dials != 4 {
+		t.Fatalf("during the change of headgates: %s", report)
+	}
+
+	kill(t, pid, syscall.SIGKILL)
+	envoytest.Eventually(t, 20*time.Second, "another Envoy", func() bool {
+		state := r.State()
+		return state.PID != 0 && state.PID != pid && state.Restarts == 1 && !state.Adopted
+	})
+	awaitLive(t, r)
+	mustServe(t, s)
+}
+
+// A headgate that dies between the start of Envoy and its record leaves the
+// record of the intention, or an old one, or none.
+func TestAdoptionWithoutRecord(t *testing.T) {
+	tests := map[string]struct {
+		damage   func(text string) string
+		outdated string
+	}{
+		"intention only": {damage: func(text string) string {
+			return strings.Replace(text, fmt.Sprintf(`"pid": %d`, recordedIn(text)), `"pid": 0`, 1)
+		}},
+		"half a record":          {damage: func(text string) string { return text[:len(text)/2] }, outdated: "it is not known with which bootstrap it was started"},
+		"of an ended Envoy":      {damage: func(text string) string { return strings.Replace(text, `"start_time": `, `"start_time": 1`, 1) }, outdated: "it is not known with which bootstrap it was started"},
+		"of another bootstrap":   {damage: func(text string) string { return strings.Replace(text, `"bootstrap": "`, `"bootstrap": "0`, 1) }, outdated: "it runs on an older bootstrap, 0"},
+		"of another Envoy build": {damage: func(text string) string { return strings.Replace(text, `"version": "`, `"version": "0.`, 1) }, outdated: "it is Envoy 0.1."},
+	}
+	s := newStage(t)
+	headgate := another(t, s)
+	var pid int
+	envoytest.Eventually(t, 20*time.Second, "a recorded Envoy", func() bool { pid = recorded(s.dir); return pid != 0 })
+	kill(t, headgate.Process.Pid, syscall.SIGKILL)
+	_ = headgate.Wait()
+	text, err := os.ReadFile(s.dir + "/envoy.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			if err := os.WriteFile(s.dir+"/envoy.json", []byte(test.damage(string(text))), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			state, err := envoy.LockState(s.dir)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _ = state.Close() }()
+			r, err := envoy.NewRunner(envoy.RunnerOptions{State: state, Binary: binary(t), Bootstrap: s.bootstrap})
+			if err != nil {
+				t.Fatal(err)
+			}
+			done := make(chan error)
+			go func() { done <- r.Run(context.Background()) }()
+			if got := awaitLive(t, r); got != pid {
+				t.Errorf("Envoy %d, want %d", got, pid)
+			}
+			if got := r.State(); !got.Adopted || !strings.HasPrefix(got.Outdated, test.outdated) || (test.outdated == "") != (got.Outdated == "") {
+				t.Errorf("state %+v", got)
+			}
+			r.Detach()
+			if err := <-done; err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	s.runner(t) // adopts it, and stops it at the end
+	mustServe(t, s)
+}
+
+func recordedIn(text string) int {
+	var about struct{ PID int }
+	_ = json.Unmarshal([]byte(text), &about)
+	return about.PID
+}
+
+func TestStopDrains(t *testing.T) {
+	s := newStage(t)
+	r := s.runner(t)
+	pid := awaitLive(t, r)
+	s.model.SetDelay(time.Second)
+	load := envoytest.StartLoad(t, envoytest.LoadOptions{URL: s.url, Requests: 8, Connections: 8})
+	envoytest.Eventually(t, 5*time.Second, "requests in flight", func() bool { return s.model.Count() == 8 })
+
+	begin := time.Now()
+	if err := r.Stop(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	took := time.Since(begin)
+	if report := load.Stop(); report.Failed != 0 || report.Versions["v1"] != 8 {
+		t.Fatal(report)
+	}
+	if took > 4*time.Second {
+		t.Fatalf("the drain took %s though every request ended within 1 s", took)
+	}
+	if err := syscall.Kill(pid, 0); !errors.Is(err, syscall.ESRCH) {
+		t.Fatalf("Envoy %d after Stop: %v", pid, err)
+	}
+	if state := r.State(); state.PID != 0 || state.LastExit != "stopped" || state.Restarts != 0 {
+		t.Fatalf("state %+v", state)
+	}
+}
+
+// Requests that never end, and an Envoy that does not listen to anybody.
+func TestStopIsBounded(t *testing.T) {
+	t.Parallel()
+	t.Run("hanging request", func(t *testing.T) {
+		t.Parallel()
+		s := newStage(t)
+		r := s.runner(t)
+		awaitLive(t, r)
+		s.model.Hang(true)
+		load := envoytest.StartLoad(t, envoytest.LoadOptions{URL: s.url, Requests: 1, Connections: 1, Timeout: 20 * time.Second})
+		envoytest.Eventually(t, 5*time.Second, "a request in flight", func() bool { return s.model.Count() == 1 })
+		begin := time.Now()
+		if err := r.Stop(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if took := time.Since(begin); took < 4*time.Second || took > 9*time.Second {
+			t.Fatalf("took %s, want the 5 s of the drain and little more", took)
+		}
+		if report := load.Stop(); report.Failed != 1 {
+			t.Fatal(report)
+		}
+	})
+	t.Run("frozen Envoy", func(t *testing.T) {
+		t.Parallel()
+		s := newStage(t)
+		r := s.runner(t)
+		kill(t, awaitLive(t, r), syscall.SIGSTOP)
+		begin := time.Now()
+		if err := r.Stop(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if took := time.Since(begin); took > 9*time.Second {
+			t.Fatalf("took %s", took)
+		}
+	})
+}
+
+func TestStateDirIsUsedOnce(t *testing.T) {
+	dir := t.TempDir()
+	state, err := envoy.LockState(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = envoy.LockState(dir)
+	want := fmt.Sprintf("state directory is in use: %s: by headgate process %d: stop that one, or choose another directory with --state", dir, os.Getpid())
+	if !errors.Is(err, envoy.ErrStateInUse) || err.Error() != want {
+		t.Fatalf("got %v, want %s", err, want)
+	}
+	if err := state.Close(); err != nil {
+		t.Fatal(err)
+	}
+	again, err := envoy.LockState(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = again.Close()
+}
