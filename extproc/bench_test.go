@@ -27,7 +27,7 @@ import (
 // pairs.
 func BenchmarkStream(b *testing.B) {
 	oursSocket, noopSocket := socketPath(b), socketPath(b)
-	serve(b, oursSocket, churn(b, 3000, nil))
+	serve(b, oursSocket, churn(3000, nil))
 	g := grpc.NewServer()
 	extprocv3.RegisterExternalProcessorServer(g, noop{})
 	healthv1.RegisterHealthServer(g, health.NewServer())

@@ -129,8 +129,7 @@ func planOf(models ...*routing.ModelPlan) *routing.Plan {
 }
 
 // churn returns the plan of a model in a rollout from v1 to v2.
-func churn(t testing.TB, share routing.Share, change func(*routing.Model)) *routing.ModelPlan {
-	t.Helper()
+func churn(share routing.Share, change func(*routing.Model)) *routing.ModelPlan {
 	m := &routing.Model{
 		Name:     "churn",
 		Versions: []*routing.Version{{Name: "v1"}, {Name: "v2"}},
@@ -147,21 +146,18 @@ func churn(t testing.TB, share routing.Share, change func(*routing.Model)) *rout
 	}}
 }
 
-func mustPath(t testing.TB, s string) routing.Path {
-	t.Helper()
+func mustPath(s string) routing.Path {
 	p, err := routing.ParsePath(s)
 	if err != nil {
-		t.Fatal(err)
+		panic(err)
 	}
 	return p
 }
 
 // bodyKey keys a model by $.user.id.
-func bodyKey(t testing.TB) func(*routing.Model) {
-	return func(m *routing.Model) {
-		m.Key = routing.Key{
-			Source: routing.SourceBody, Name: "$.user.id", Path: mustPath(t, "$.user.id"), Absent: routing.AbsentCurrent,
-		}
+func bodyKey(m *routing.Model) {
+	m.Key = routing.Key{
+		Source: routing.SourceBody, Name: "$.user.id", Path: mustPath("$.user.id"), Absent: routing.AbsentCurrent,
 	}
 }
 
@@ -283,7 +279,7 @@ static_resources:
       healthy_threshold: 1
       always_log_health_check_failures: false
       grpc_health_check: {}
-    common_lb_config: {healthy_panic_threshold: {value: 0}}
+    common_lb_config: {healthy_panic_threshold: {value: 0}, update_merge_window: 0s}
     load_assignment:
       cluster_name: decide
       endpoints: [{lb_endpoints: [{endpoint: {address: {pipe: {path: {{.Socket}}}}}}]}]
