@@ -1,0 +1,278 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/headgate/headgate/cmd/demo/traffic"
+	"github.com/headgate/headgate/routing/rollout"
+)
+
+// The test binary is also the demo, for the model servers that it starts, and
+// the fake headgate.
+func TestMain(m *testing.M) {
+	if mode := os.Getenv(fakeMode); mode != "" && len(os.Args) > 1 && os.Args[1] == "run" {
+		os.Exit(runFake(mode, os.Args[1:]))
+	}
+	if len(os.Args) > 1 && os.Args[1] == serveCommand {
+		main()
+	}
+	os.Exit(m.Run())
+}
+
+// prepare sets the environment of the program: folders that vanish, and
+// children that do not linger for a second, as the race detector has them do.
+func prepare(t *testing.T, mode string) {
+	t.Helper()
+	t.Setenv(fakeMode, mode)
+	t.Setenv("TMPDIR", t.TempDir())
+	t.Setenv("GORACE", "atexit_sleep_ms=0 "+os.Getenv("GORACE"))
+}
+
+// demo runs the program and returns its exit code and what it printed.
+func demo(t *testing.T, ctx context.Context, args ...string) (code int, stdout, stderr string) {
+	t.Helper()
+	out, errs := create(t, "stdout"), create(t, "stderr")
+	code = run(ctx, args, strings.NewReader(""), out, errs)
+	return code, logged(out), logged(errs)
+}
+
+func create(t *testing.T, name string) *os.File {
+	t.Helper()
+	f, err := os.Create(filepath.Join(t.TempDir(), name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = f.Close() })
+	return f
+}
+
+// withFake runs the demo on a fake headgate.
+func withFake(t *testing.T, ctx context.Context, mode string, args ...string) (code int, stdout, stderr string) {
+	t.Helper()
+	prepare(t, mode)
+	return demo(t, ctx, append([]string{"--headgate", os.Args[0], "--step", "1s"}, args...)...)
+}
+
+func TestUsersWhoGoBackAreAFailure(t *testing.T) {
+	code, stdout, stderr := withFake(t, t.Context(), "backwards")
+	if code != exitNo || !regexp.MustCompile(`not as it should be: users went back to an older version \d+ times`).MatchString(stdout) {
+		t.Errorf("exit code %d, want 1\n%s\n%s", code, stdout, stderr)
+	}
+	if !strings.Contains(stderr, "demo: logs, configuration and state are in ") {
+		t.Errorf("no word about logs: %s", stderr)
+	}
+}
+
+func TestFailedRequestsAreAFailure(t *testing.T) {
+	code, stdout, stderr := withFake(t, t.Context(), "failing")
+	if code != exitNo || !regexp.MustCompile(`failed \d+ times: HTTP 503: no healthy upstream`).MatchString(stdout) {
+		t.Errorf("exit code %d, want 1\n%s\n%s", code, stdout, stderr)
+	}
+}
+
+func TestHeadgateThatDoesNotStart(t *testing.T) {
+	code, stdout, stderr := withFake(t, t.Context(), "dies")
+	if code != exitNo || !strings.Contains(stderr, "tumor.yaml:1: a mistake") ||
+		!strings.Contains(stderr, "demo: headgate ended by itself: exit status 1: see ") {
+		t.Errorf("exit code %d, want 1\n%s\n%s", code, stdout, stderr)
+	}
+}
+
+func TestInterruptEndsEverything(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	out, errs := create(t, "stdout"), create(t, "stderr")
+	prepare(t, "good")
+	ended := make(chan int, 1)
+	go func() {
+		ended <- run(ctx, []string{"--headgate", os.Args[0], "--step", "1m"}, strings.NewReader(""), out, errs)
+	}()
+	var addresses []string
+	deadline := time.After(20 * time.Second)
+	for !strings.Contains(logged(out), "served") {
+		select {
+		case code := <-ended:
+			t.Fatalf("ended with %d: %s\n%s", code, logged(out), logged(errs))
+		case <-deadline:
+			t.Fatalf("no traffic: %s", logged(out))
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+	for _, m := range regexp.MustCompile(`127\.0\.0\.1:\d+`).FindAllString(logged(out), -1) {
+		addresses = append(addresses, m)
+	}
+	if len(addresses) != 4 { // two models, Envoy, headgate
+		t.Errorf("addresses %v, want 4", addresses)
+	}
+	cancel()
+	if code := <-ended; code != exitNo || !strings.Contains(logged(errs), "interrupted; everything is ended") {
+		t.Errorf("exit code %d: %s", code, logged(errs))
+	}
+	for _, a := range addresses {
+		if _, err := http.Get("http://" + a + "/healthz"); !errors.Is(err, syscall.ECONNREFUSED) { //nolint:noctx,bodyclose // must fail
+			t.Errorf("%s: %v, want connection refused", a, err)
+		}
+	}
+}
+
+func TestWrongUse(t *testing.T) {
+	for _, tc := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"--scene", "99"}, `demo: --scene "99": must be one of 1`},
+		{[]string{"--headgate", "/nonexistent"}, `demo: --headgate: `},
+		{[]string{"--rate", "0"}, `demo: --rate 0: must be from 1 to 5000`},
+		{[]string{"--step", "1ms"}, `demo: --step 1ms: must be from 1s to 1h`},
+		{[]string{"faster"}, `demo: "faster": is no option`},
+		{[]string{"--faster"}, `flag provided but not defined: -faster`},
+		{[]string{serveCommand, "--skew", "x"}, `invalid value "x" for flag -skew: must be FEATURE=FACTOR`},
+		{[]string{serveCommand, "now"}, `demo serve-model: "now": is no option`},
+	} {
+		t.Run(strings.Join(tc.args, " "), func(t *testing.T) {
+			code, _, stderr := demo(t, t.Context(), tc.args...)
+			if code != exitUsage || !strings.HasPrefix(stderr, tc.want) {
+				t.Errorf("exit code %d, %s\nwant 2, %s", code, stderr, tc.want)
+			}
+		})
+	}
+}
+
+func TestHelp(t *testing.T) {
+	code, _, stderr := demo(t, t.Context(), "--help")
+	if code != exitFine || !strings.Contains(stderr, "1  a better model takes over") {
+		t.Errorf("exit code %d, %s", code, stderr)
+	}
+}
+
+func TestServeModelRefuses(t *testing.T) {
+	for want, args := range map[string][]string{
+		`demo serve-model: --recipe: "best": must be one of size, full, surface`: {"--recipe", "best"},
+		`demo serve-model: skew: area_mean: the model does not read it`:          {"--skew", "area_mean=2"},
+	} {
+		code, _, stderr := demo(t, t.Context(), append([]string{serveCommand}, args...)...)
+		if code != exitNo || stderr != want {
+			t.Errorf("exit code %d, %s\nwant 1, %s", code, stderr, want)
+		}
+	}
+}
+
+func TestServeArguments(t *testing.T) {
+	o := serveOptions{version: "v2.0.0", recipe: "full", listen: "127.0.0.1:0", leash: true}
+	o.faults.FailRate, o.faults.Delay, o.faults.Skew = 0.05, 300*time.Millisecond, map[string]float64{"area_mean": 0.01}
+	got, err := parseServe(o.args()[1:], os.Stderr)
+	if diff := cmp.Diff(o, got, cmp.AllowUnexported(serveOptions{})); diff != "" || err != nil {
+		t.Errorf("%v (-want +got):\n%s", err, diff)
+	}
+	if _, err := parseServe([]string{"--help"}, create(t, "stderr")); !errors.Is(err, flag.ErrHelp) {
+		t.Errorf("help: %v", err)
+	}
+}
+
+// The ready example is what the demo would write.
+func TestExample(t *testing.T) {
+	got, err := release{
+		Listen: "127.0.0.1:8080", Stable: "v1.0.0", StableAt: "127.0.0.1:9101",
+		Candidate: "v2.0.0", CandidateAt: "127.0.0.1:9102", Shares: scenes[0].shares, For: 12 * time.Second,
+	}.text()
+	if err != nil {
+		t.Fatal(err)
+	}
+	example, err := os.ReadFile(filepath.Join("example", "tumor.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := regexp.MustCompile(`(?m)^#.*\n`).ReplaceAllString(string(example), "")
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("example (-file +demo):\n%s", diff)
+	}
+}
+
+func TestEdit(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "tumor.yaml")
+	if err := os.WriteFile(path, []byte("model: tumor\nrelease: v1\nrollout: {}\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := edit(path, "v2"); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := os.ReadFile(path); err != nil || string(got) != "model: tumor\nrelease: v2\nrollout: {}\n" {
+		t.Errorf("%q, %v", got, err)
+	}
+	if err := os.WriteFile(path, []byte("model: tumor\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := edit(path, "v2"); err == nil || err.Error() != "tumor.yaml: has no release" {
+		t.Errorf("error %v", err)
+	}
+}
+
+func TestTakenOver(t *testing.T) {
+	fine := outcome{status: rollout.Status{Phase: rollout.PhaseCompleted}, account: traffic.Account{Sent: 10}}
+	for name, tc := range map[string]struct {
+		change func(*outcome)
+		want   []string
+	}{
+		"fine":       {func(*outcome) {}, nil},
+		"failed":     {func(o *outcome) { o.account.Failed = 1 }, []string{"1 requests failed"}},
+		"backwards":  {func(o *outcome) { o.account.Backwards = 2 }, []string{"users went back to an older version 2 times"}},
+		"no traffic": {func(o *outcome) { o.account.Sent = 0 }, []string{"no request was sent"}},
+		"rolled back": {func(o *outcome) { o.status = rollout.Status{Phase: rollout.PhaseRolledBack, Reason: "by hand"} },
+			[]string{"the rollout is rolled_back, not completed: by hand"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			o := fine
+			tc.change(&o)
+			if diff := cmp.Diff(tc.want, takenOver(o)); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestNews(t *testing.T) {
+	steps := []rollout.StepStatus{{Share: 10}, {Share: 100}}
+	idle := rollout.Status{Phase: rollout.PhaseIdle, Stable: "v1", Step: -1}
+	first := rollout.Status{Phase: rollout.PhaseProgressing, Stable: "v1", Candidate: "v2", Rollout: 1, Steps: steps}
+	second := first
+	second.Step = 1
+	paused := second
+	paused.Phase, paused.Reason = rollout.PhasePaused, "paused at 10%"
+	refused := second
+	refused.Rejected = "bad route"
+	done := rollout.Status{Phase: rollout.PhaseCompleted, Stable: "v2", Rollout: 1, Step: -1, Reason: "v2 serves everyone"}
+	for name, tc := range map[string]struct {
+		before, after rollout.Status
+		want          []string
+		stage         string
+	}{
+		"first look": {rollout.Status{}, idle, nil, "v1 alone"},
+		"no change":  {first, first, nil, "10%"},
+		"begins":     {idle, first, []string{"rollout 1: from v1 to v2 in 2 steps", "step 1 of 2: 10% of the users to v2"}, "10%"},
+		"goes on":    {first, second, []string{"step 2 of 2: 100% of the users to v2"}, "100%"},
+		"paused":     {second, paused, []string{"paused: paused at 10%"}, "100%"},
+		"refused":    {second, refused, []string{"an Envoy refused the weights: bad route"}, "100%"},
+		"completed":  {second, done, []string{"completed: v2 serves everyone"}, "v2 alone"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if diff := cmp.Diff(tc.want, news(tc.before, tc.after)); diff != "" {
+				t.Errorf("news (-want +got):\n%s", diff)
+			}
+			if got := stageOf(tc.after); got != tc.stage {
+				t.Errorf("stage %q, want %q", got, tc.stage)
+			}
+		})
+	}
+}

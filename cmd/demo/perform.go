@@ -1,0 +1,250 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/headgate/headgate/cmd/demo/gate"
+	"github.com/headgate/headgate/cmd/demo/model"
+	"github.com/headgate/headgate/cmd/demo/process"
+	"github.com/headgate/headgate/cmd/demo/screen"
+	"github.com/headgate/headgate/cmd/demo/traffic"
+)
+
+// performance is one scene under way.
+type performance struct {
+	options
+	out    io.Writer
+	screen *screen.Screen
+	began  time.Time
+	events []screen.Event
+
+	dir     string // of everything below
+	conf    string // the model's file
+	address string // where users ask
+	admin   string // HOST:PORT of headgate's admin API
+	models  []*process.Process
+	gate    *gate.Gate
+	ledger  *traffic.Ledger
+}
+
+// perform plays a scene from start to end and returns the exit code.
+func perform(ctx context.Context, o options, stdout, stderr *os.File) int {
+	p := &performance{options: o, out: stdout, screen: screen.New(stdout, o.plain), began: time.Now()}
+	defer p.screen.Close()
+	s, err := p.play(ctx)
+	if err == nil {
+		s.write(stdout)
+		if o.stay {
+			err = p.stayOn(ctx)
+		}
+	}
+	fine := err == nil && len(s.wrong) == 0
+	for _, left := range p.end() {
+		fmt.Fprintln(stderr, "demo:", left)
+		fine = false
+	}
+	p.clean(stdout, stderr, fine)
+	switch {
+	case errors.Is(err, context.Canceled):
+		fmt.Fprintln(stderr, "demo: interrupted; everything is ended")
+	case err != nil:
+		fmt.Fprintln(stderr, "demo:", err)
+	}
+	if !fine {
+		return exitNo
+	}
+	p.suggest()
+	return exitFine
+}
+
+// play starts everything, lets the scene happen, and says what came of it.
+func (p *performance) play(ctx context.Context) (summary, error) {
+	s := summary{scene: p.scene}
+	if err := p.setUp(ctx); err != nil {
+		return s, err
+	}
+	status, err := p.happen(ctx, &s)
+	if err != nil {
+		return s, err
+	}
+	s.took = time.Since(p.began)
+	s.outcome = outcome{status: status, account: p.ledger.Account(time.Now(), time.Minute)}
+	s.wrong = p.scene.verdict(s.outcome)
+	return s, nil
+}
+
+// setUp starts the models, headgate and Envoy, and returns when the first
+// answer has come through.
+func (p *performance) setUp(ctx context.Context) error {
+	var err error
+	if p.dir, err = os.MkdirTemp("", "headgate-demo-"); err != nil {
+		return err
+	}
+	r := release{
+		Stable: p.scene.stable.version, Candidate: p.scene.candidate.version,
+		Shares: p.scene.shares, For: p.step,
+	}
+	if r.StableAt, err = p.startModel(ctx, p.scene.stable); err != nil {
+		return err
+	}
+	if r.CandidateAt, err = p.startModel(ctx, p.scene.candidate); err != nil {
+		return err
+	}
+	if r.Listen, err = freeAddress(); err != nil {
+		return err
+	}
+	p.address = "http://" + r.Listen + "/predict"
+	if err := p.configure(r); err != nil {
+		return err
+	}
+	return p.startGate(ctx)
+}
+
+// startModel starts a model server and returns its address.
+func (p *performance) startModel(ctx context.Context, d deployment) (string, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return "", err
+	}
+	o := serveOptions{version: d.version, recipe: string(d.recipe), listen: "127.0.0.1:0", leash: true, faults: d.faults}
+	first := process.NewFirstLine()
+	m, err := process.Start(process.Spec{
+		Name: "the server of " + d.version, Path: self, Args: o.args(),
+		Log: filepath.Join(p.dir, d.version+".log"), Leash: true, Output: first,
+	})
+	if err != nil {
+		return "", err
+	}
+	p.models = append(p.models, m)
+	select {
+	case line := <-first.C():
+		p.tell(line)
+		return line[strings.LastIndexByte(line, ' ')+1:], nil
+	case <-m.Done():
+		return "", m.Ended()
+	case <-ctx.Done():
+		return "", ctx.Err()
+	}
+}
+
+func (p *performance) configure(r release) error {
+	text, err := r.text()
+	if err != nil {
+		return err
+	}
+	p.conf = filepath.Join(p.dir, "conf", modelName+".yaml")
+	if err := os.Mkdir(filepath.Dir(p.conf), 0o700); err != nil {
+		return err
+	}
+	return os.WriteFile(p.conf, []byte(text), 0o600)
+}
+
+func (p *performance) startGate(ctx context.Context) error {
+	var err error
+	if p.admin, err = freeAddress(); err != nil {
+		return err
+	}
+	p.gate, err = gate.Start(gate.Options{
+		Headgate: p.headgate, Envoy: p.envoy, Config: filepath.Dir(p.conf),
+		State: filepath.Join(p.dir, "state"), Admin: p.admin, Log: filepath.Join(p.dir, "headgate.log"),
+	})
+	if err != nil {
+		return err
+	}
+	if err := p.gate.Await(ctx, "headgate ready", p.gate.Ready); err != nil {
+		return err
+	}
+	g, err := p.generator(traffic.NewLedger())
+	if err != nil {
+		return err
+	}
+	err = p.gate.Await(ctx, "a first answer", func(context.Context) error {
+		version, err := g.Ask()
+		if err == nil && version != p.scene.stable.version {
+			return fmt.Errorf("it came from %s", version)
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	p.tell(fmt.Sprintf("headgate is ready: Envoy answers at %s, all users get %s", p.address, p.scene.stable.version))
+	p.tell("look at it from another terminal: " + p.headgate + " status " + modelName + " --admin " + p.admin)
+	return nil
+}
+
+func (p *performance) generator(l *traffic.Ledger) (*traffic.Generator, error) {
+	data, err := model.Load()
+	if err != nil {
+		return nil, err
+	}
+	return traffic.NewGenerator(traffic.Options{
+		URL: p.address, Rate: p.rate, Users: 1000, Visitors: 30, AnonymousShare: 0.1,
+		Features: data.Features, Rows: data.HeldOut, Seed: 1,
+	}, l)
+}
+
+// tell shows an event.
+func (p *performance) tell(text string) {
+	e := screen.Event{At: time.Since(p.began), Text: text}
+	p.events = append(p.events, e)
+	p.screen.Event(e)
+}
+
+// end ends everything in the reverse order of its start, and returns what went
+// wrong with that.
+func (p *performance) end() []error {
+	var left []error
+	if p.gate != nil {
+		if err := p.gate.Stop(); err != nil {
+			left = append(left, err)
+		}
+	}
+	for _, m := range slices.Backward(p.models) {
+		if err := m.Stop(2 * drainWithin); err != nil {
+			left = append(left, err)
+		}
+	}
+	return left
+}
+
+// clean removes the folder, unless someone may want to look into it.
+func (p *performance) clean(stdout, stderr io.Writer, fine bool) {
+	switch {
+	case p.dir == "":
+	case p.keep:
+		fmt.Fprintln(stdout, "configuration, state and logs are in", p.dir)
+	case fine:
+		_ = os.RemoveAll(p.dir)
+	default:
+		fmt.Fprintln(stderr, "demo: logs, configuration and state are in", p.dir)
+		fmt.Fprint(stderr, lastLines(filepath.Join(p.dir, "headgate.log"), 10))
+	}
+}
+
+// lastLines returns the end of a log, each line indented.
+func lastLines(path string, n int) string {
+	content, err := os.ReadFile(path)
+	if err != nil {
+		return ""
+	}
+	lines := strings.Split(strings.TrimSpace(string(content)), "\n")
+	return "  " + strings.Join(lines[max(0, len(lines)-n):], "\n  ") + "\n"
+}
+
+// suggest says what to try next.
+func (p *performance) suggest() {
+	fmt.Fprintf(p.out, `What to try next:
+  make demo ARGS=--stay      the same, and it goes on until Ctrl-C, to try commands on it
+  cmd/demo/example           the same by hand, with two model servers and headgate in three terminals
+  %s --help
+`, p.headgate)
+}
