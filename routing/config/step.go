@@ -1,0 +1,90 @@
+package config
+
+import (
+	"time"
+
+	"github.com/headgate/headgate/routing"
+)
+
+// step is one stage of a rollout: the field of its kind, and options. A new
+// kind is a field of group "kind" here and an entry in stepKinds.
+type step struct {
+	_ struct{} `needs:"kind" planned:"smoke,shadow,mirror,experiment,control,at_most,on_timeout,gates,flag,switch" hint:"canary=write traffic;weight=write traffic: 10%;setWeight=write traffic: 10%;pause=write for, or leave it out to wait for a person;hold=leave out for to wait for a person"`
+
+	Traffic *share    `field:"traffic" one:"kind" doc:"Share of the users that get the candidate."`
+	For     *duration `field:"for" doc:"How long the step lasts at least. Until a person promotes when absent; a last step of 100% then ends at once."`
+}
+
+// stepKind is how one kind of step is compiled. It returns false for the steps
+// of other kinds.
+type stepKind func(s *step) (routing.Step, bool)
+
+var stepKinds = []stepKind{trafficStep}
+
+func trafficStep(s *step) (routing.Step, bool) {
+	if s.Traffic == nil {
+		return routing.Step{}, false
+	}
+	return routing.Step{Kind: routing.StepTraffic, Share: routing.Share(*s.Traffic)}, true
+}
+
+// canary is strategy: canary.
+var canary = []routing.Step{
+	{Kind: routing.StepTraffic, Share: 1_000, For: time.Hour},
+	{Kind: routing.StepTraffic, Share: 2_500, For: 2 * time.Hour},
+	{Kind: routing.StepTraffic, Share: 5_000, For: 4 * time.Hour},
+	{Kind: routing.StepTraffic, Share: routing.Whole},
+}
+
+// allAtOnce is the course of a model without a rollout.
+var allAtOnce = []routing.Step{{Kind: routing.StepTraffic, Share: routing.Whole}}
+
+// steps compiles the course of a rollout.
+func (c *compiler) steps(r *rollout, p *path) []routing.Step {
+	switch {
+	case r == nil:
+		return allAtOnce
+	case r.Strategy != nil:
+		return canary
+	}
+	at := p.in("steps")
+	var out []routing.Step
+	for i := range r.Steps {
+		s := c.step(&r.Steps[i])
+		last := i == len(r.Steps)-1
+		s.Hold = r.Steps[i].For == nil && !(last && s.Share == routing.Whole)
+		out = append(out, s)
+	}
+	c.order(r.Steps, out, at)
+	return out
+}
+
+func (c *compiler) step(s *step) routing.Step {
+	var out routing.Step
+	for _, kind := range stepKinds {
+		if compiled, ok := kind(s); ok {
+			out = compiled
+		}
+	}
+	if s.For != nil {
+		out.For = time.Duration(*s.For)
+	}
+	return out
+}
+
+// order checks that shares only grow, and end at all of the users.
+func (c *compiler) order(written []step, steps []routing.Step, at *path) {
+	var before routing.Share
+	for i, s := range steps {
+		if written[i].Traffic == nil {
+			continue
+		}
+		if s.Share <= before && s.Share > 0 {
+			c.d.reject(at.at(i).in("traffic"), s.Share.String(), "must be more than the step before it, "+before.String())
+		}
+		before = max(before, s.Share)
+	}
+	if n := len(steps); n > 0 && written[n-1].Traffic != nil && steps[n-1].Share < routing.Whole {
+		c.d.reject(at.at(n-1).in("traffic"), steps[n-1].Share.String(), "the last step must be traffic: 100%; without for, the step before it waits for a person")
+	}
+}
