@@ -70,6 +70,7 @@ type session struct {
 	// routesKnown: it is known what every table of this Envoy is made of, so
 	// what none of them names is not in use.
 	routesKnown bool
+	again       bool                 // advance has to look at everything once more
 	unbound     map[string]time.Time // listeners that could not bind, and when
 
 	reported map[string]string // clusters that Envoy had when it connected
@@ -284,16 +285,20 @@ func (s *session) advance(now time.Time) []*discoveryv3.DeltaDiscoveryResponse {
 	if s.snapshot == nil {
 		return nil
 	}
-	s.evaluateTouched(now)
 	var out []*discoveryv3.DeltaDiscoveryResponse
-	for _, send := range []func(time.Time) *discoveryv3.DeltaDiscoveryResponse{
-		s.sendLayers, s.sendSecrets, s.sendClusters, s.sendListeners, s.sendTables,
-	} {
-		if r := send(now); r != nil {
-			out = append(out, r)
+	s.again = true
+	for s.again {
+		s.again = false
+		for _, send := range []func(time.Time) *discoveryv3.DeltaDiscoveryResponse{
+			s.sendLayers, s.sendSecrets, s.sendClusters, s.sendListeners, s.sendTables,
+		} {
+			// What one kind found out (a table that is already there) can
+			// matter to the next.
+			s.evaluateTouched(now)
+			if r := send(now); r != nil {
+				out = append(out, r)
+			}
 		}
-		// What one kind found out (a table that is already there) can matter
-		// to the next.
 		s.evaluateTouched(now)
 	}
 	return out

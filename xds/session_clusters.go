@@ -183,7 +183,8 @@ func warmsUp(r Resource) bool {
 	if err := r.Body.UnmarshalTo(&c); err != nil {
 		return true
 	}
-	return c.GetType() != clusterv3.Cluster_STATIC || len(c.GetHealthChecks()) > 0
+	static, ok := c.GetClusterDiscoveryType().(*clusterv3.Cluster_Type)
+	return !ok || static.Type != clusterv3.Cluster_STATIC || len(c.GetHealthChecks()) > 0
 }
 
 // patience is how long the clusters in flight may warm up while others wait.

@@ -71,20 +71,27 @@ func (m *model) closing(old *ModelResources) map[string]uint32 {
 		return old.Weights
 	}
 	only := m.goal.Routes[len(m.goal.Routes)-1].GetRoute().GetCluster()
-	var whole uint32
+	found := false
 	keys := map[string]uint32{}
 	for key := range old.Weights {
 		keys[key] = 0
-		if only != "" && strings.HasSuffix(key, "."+only) {
-			keys[key] = uint32(routing.Whole)
-			whole++
+		if only == "" || !strings.HasSuffix(key, "."+only) {
+			continue
 		}
+		keys[key] = uint32(routing.Whole)
+		if strings.HasPrefix(key, fallbackKeys) {
+			keys[key] = 1
+		}
+		found = true
 	}
-	if whole == 0 {
+	if !found {
 		return old.Weights
 	}
 	return keys
 }
+
+// fallbackKeys begin the keys that stand for requests nobody could decide on.
+const fallbackKeys = "headgate-fallback."
 
 func (s *session) sendLayers(now time.Time) *discoveryv3.DeltaDiscoveryResponse {
 	w := s.watches[kindRuntime]
@@ -132,9 +139,9 @@ func (s *session) strangers(w *watch) []string {
 	var unknown []string
 	for name := range w.names {
 		ours := slices.ContainsFunc(s.layers[:], func(l *layer) bool { return l.name == name })
-		if _, answered := w.have[name]; !ours && !answered {
+		if !ours && !w.told[name] {
 			unknown = append(unknown, name)
-			w.have[name] = ""
+			w.told[name] = true
 		}
 	}
 	slices.Sort(unknown)

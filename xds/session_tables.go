@@ -122,7 +122,7 @@ func (s *session) learnRoutes() {
 		}
 	}
 	if known != s.routesKnown {
-		s.routesKnown = known
+		s.routesKnown, s.again = known, true
 		s.touchAll()
 		for _, l := range s.layers {
 			l.dirty = true

@@ -57,6 +57,7 @@ type watch struct {
 	names    map[string]time.Time // asked for by name, and when
 	have     map[string]string    // name to version: acknowledged, or reported at the start
 	sent     map[string]string    // name to version: in flight
+	told     map[string]bool      // names that nobody knows and that were answered
 	flights  []*flight            // oldest first
 	sequence int
 	lastNACK string
@@ -81,6 +82,7 @@ func newWatch(k kind) *watch {
 		names: map[string]time.Time{},
 		have:  map[string]string{},
 		sent:  map[string]string{},
+		told:  map[string]bool{},
 	}
 }
 
@@ -105,6 +107,7 @@ func (w *watch) subscribe(r *discoveryv3.DeltaDiscoveryRequest, now time.Time) (
 			delete(w.have, name)
 		}
 		w.names[name] = now
+		delete(w.told, name)
 		added = append(added, name)
 	}
 	for _, name := range r.ResourceNamesUnsubscribe {
