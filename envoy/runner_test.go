@@ -228,6 +228,31 @@ func TestStopDrains(t *testing.T) {
 	}
 }
 
+// Clients that keep asking are told to close their connections and then find
+// the port closed. None has a request cut off.
+func TestStopUnderLoad(t *testing.T) {
+	s := newStage(t)
+	r := s.runner(t)
+	awaitLive(t, r)
+	s.model.SetDelay(20 * time.Millisecond)
+	load := envoytest.StartLoad(t, envoytest.LoadOptions{URL: s.url, Connections: 16, Rate: 500})
+	envoytest.Eventually(t, 5*time.Second, "load", func() bool { return load.Sent() > 200 })
+	if err := r.Stop(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	report := load.Stop()
+	cut := 0
+	for _, result := range report.Results {
+		if result.Err != nil && !errors.Is(result.Err, syscall.ECONNREFUSED) || result.Status >= 500 {
+			cut++
+			t.Log(result.Err, result.Status)
+		}
+	}
+	if cut != 0 || report.Failed == 0 {
+		t.Fatalf("%d requests cut off: %s", cut, report)
+	}
+}
+
 // Requests that never end, and an Envoy that does not listen to anybody.
 func TestStopIsBounded(t *testing.T) {
 	t.Parallel()
