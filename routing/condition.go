@@ -45,11 +45,24 @@ type Condition struct {
 	Regex  *regexp.Regexp // OpRegex, anchored
 }
 
-// Holds tells whether the request satisfies the condition. It does not
-// allocate.
+// Holds tells whether the request satisfies the condition. Of a header that
+// came several times (cookie is one), a single value is enough, which is how
+// Envoy's matchers see it. It does not allocate.
 func (c *Condition) Holds(s Subject) bool {
-	v, ok := value(s, c.Source, c.Name, c.Path)
-	return ok && c.matches(v)
+	if c.Source == SourceBody {
+		v, _ := s.Body(c.Path)
+		return v != "" && c.matches(v)
+	}
+	header := headerOf(c.Source, c.Name)
+	for i := 0; ; i++ {
+		line, ok := s.Header(header, i)
+		if !ok {
+			return false
+		}
+		if v := part(c.Source, c.Name, line); v != "" && c.matches(v) {
+			return true
+		}
+	}
 }
 
 func (c *Condition) matches(v string) bool {
@@ -90,49 +103,30 @@ type Subject interface {
 	Body(path Path) (value string, ok bool)
 }
 
-// value reads one value; absent and empty are the same.
-func value(s Subject, source Source, name string, path Path) (string, bool) {
-	var v string
+// headerOf names the header in which a value stands.
+func headerOf(source Source, name string) string {
 	switch source {
-	case SourceHeader:
-		v = joined(s, name)
 	case SourceCookie:
-		v = lastCookie(s, name)
+		return "cookie"
 	case SourceQuery:
-		p, _ := s.Header(":path", 0)
-		v = lastParameter(p, name)
-	case SourceBody:
-		v, _ = s.Body(path)
+		return ":path"
 	}
-	return v, v != ""
+	return name
 }
 
-// joined returns the header's values the way Envoy's matchers see them: with
-// commas between. Only a repeated header costs an allocation.
-func joined(s Subject, name string) string {
-	v, ok := s.Header(name, 0)
-	if !ok {
-		return ""
+// part reads the value out of a header's value; absent and empty are the same.
+func part(source Source, name, line string) string {
+	switch source {
+	case SourceCookie:
+		return lastCookie(line, name)
+	case SourceQuery:
+		return lastParameter(line, name)
 	}
-	for i := 1; ; i++ {
-		next, ok := s.Header(name, i)
-		if !ok {
-			return v
-		}
-		v += "," + next
-	}
+	return line
 }
 
 // lastCookie equals the pattern `^(?:.*;\s*)?name=([^;]+).*$`.
-func lastCookie(s Subject, name string) string {
-	header, _ := s.Header("cookie", 0)
-	for i := 1; ; i++ {
-		next, ok := s.Header("cookie", i)
-		if !ok {
-			break
-		}
-		header += "; " + next
-	}
+func lastCookie(header, name string) string {
 	for {
 		i := strings.LastIndexByte(header, ';')
 		part := header[i+1:]

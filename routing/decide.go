@@ -1,5 +1,7 @@
 package routing
 
+import "strings"
+
 // Key is what identifies a user, so that the same user gets the same version.
 type Key struct {
 	Source Source // empty: there is no key, all requests are anonymous
@@ -54,13 +56,12 @@ func Decide(p *ModelPlan, s Subject) Decision {
 		return Decision{Version: p.Split.Ranges[0].Version, Reason: ReasonOnly, Bucket: -1}
 	}
 	key := &p.Model.Key
-	if key.Source == SourceHeader {
-		if d, ok := p.byRepeatedHeader(s); ok {
-			return d
+	if key.Source == SourceBody {
+		if v, _ := s.Body(key.Path); v != "" {
+			return p.byBucket(v, ReasonKey)
 		}
-	}
-	if v, ok := value(s, key.Source, key.Name, key.Path); ok {
-		return p.byBucket(v, ReasonKey)
+	} else if d, ok := p.byValue(s, key.Source, key.Name, ReasonKey); ok {
+		return d
 	}
 	return p.withoutKey(s)
 }
@@ -73,8 +74,8 @@ func (p *ModelPlan) byBucket(key string, why Reason) Decision {
 func (p *ModelPlan) withoutKey(s Subject) Decision {
 	switch p.Model.Key.Absent {
 	case AbsentCookie:
-		if v := lastCookie(s, CookieName); v != "" {
-			return p.byBucket(v, ReasonCookie)
+		if d, ok := p.byValue(s, SourceCookie, CookieName, ReasonCookie); ok {
+			return d
 		}
 		if v, _ := s.Header(HeaderDraw, 0); v != "" {
 			return p.byBucket(v, ReasonDraw)
@@ -89,20 +90,42 @@ func (p *ModelPlan) withoutKey(s Subject) Decision {
 	return Decision{Version: p.Split.Heaviest(), Reason: ReasonUndecided, Bucket: -1}
 }
 
-// byRepeatedHeader decides on a key header that came more than once.
-func (p *ModelPlan) byRepeatedHeader(s Subject) (Decision, bool) {
-	name := p.Model.Key.Name
-	if _, repeated := s.Header(name, 1); !repeated {
+// byValue decides on a value of the request, if there is one.
+func (p *ModelPlan) byValue(s Subject, source Source, name string, why Reason) (Decision, bool) {
+	header := headerOf(source, name)
+	line, ok := s.Header(header, 0)
+	if !ok || source == "" {
 		return Decision{}, false
 	}
-	var values []string
+	if _, repeated := s.Header(header, 1); repeated {
+		return p.byRepeated(s, source, name, why)
+	}
+	v := part(source, name, line)
+	if v == "" {
+		return Decision{}, false
+	}
+	return p.byBucket(v, why), true
+}
+
+// byRepeated decides on a header that came more than once, as Envoy does: each
+// value is rewritten to "salt/value", or stays as it is when there is nothing
+// in it to rewrite.
+func (p *ModelPlan) byRepeated(s Subject, source Source, name string, why Reason) (Decision, bool) {
+	var found, rewritten []string
 	for i := 0; ; i++ {
-		v, ok := s.Header(name, i)
+		line, ok := s.Header(headerOf(source, name), i)
 		if !ok {
 			break
 		}
-		values = append(values, v)
+		if v := part(source, name, line); v != "" {
+			found = append(found, v)
+			line = p.Split.Salt + "/" + v
+		}
+		rewritten = append(rewritten, line)
 	}
-	b := bucketOf(p.Split.Salt, values)
-	return Decision{Version: p.Split.Version(b), Reason: ReasonKey, Key: joined(s, name), Bucket: b}, true
+	if len(found) == 0 {
+		return Decision{}, false
+	}
+	b := bucketOf(rewritten)
+	return Decision{Version: p.Split.Version(b), Reason: why, Key: strings.Join(found, ","), Bucket: b}, true
 }

@@ -95,17 +95,10 @@ func Bucket(salt, key string) int {
 	return int(hash(0, salt, key) % uint64(Whole))
 }
 
-// bucketOf is Bucket for a key that came in several values (a repeated
-// header), as Envoy does it: each value rewritten, all sorted, the hash of one
-// the seed of the next. An empty value does not match the rewrite's pattern
-// and stays empty.
-func bucketOf(salt string, values []string) int {
-	rewritten := make([]string, len(values))
-	for i, v := range values {
-		if v != "" {
-			rewritten[i] = salt + "/" + v
-		}
-	}
+// bucketOf is the bucket of a header that came several times, given what each
+// value was rewritten to. As Envoy does it: all sorted, the hash of one the
+// seed of the next. It sorts rewritten.
+func bucketOf(rewritten []string) int {
 	slices.Sort(rewritten)
 	var h uint64
 	for _, v := range rewritten {

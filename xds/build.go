@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/headgate/headgate/routing"
@@ -179,9 +180,9 @@ func (b *Builder) clusters(p *routing.ModelPlan) ([]Resource, error) {
 // claim identifies which requests a model takes.
 func claim(r *ModelResources) string {
 	m := r.Routes[len(r.Routes)-1].GetMatch()
-	s := r.Listener + "\x00" + r.Domain + "\x00" + prefixOf(m)
+	parts := []string{r.Listener, r.Domain, prefixOf(m)}
 	for _, h := range m.GetHeaders() {
-		s += "\x00" + h.String()
+		parts = append(parts, h.String())
 	}
-	return s
+	return strings.Join(parts, "\x00")
 }

@@ -284,13 +284,10 @@ func matchRegex(name, expression string) *routev3.HeaderMatcher {
 	}})
 }
 
-// notEmpty matches when the header is there and not empty.
-func notEmpty(name string) *routev3.HeaderMatcher {
-	m := matchString(name, &matcherv3.StringMatcher{MatchPattern: &matcherv3.StringMatcher_Exact{Exact: ""}})
-	m.InvertMatch = true
-	m.TreatMissingHeaderAsEmpty = true
-	return m
-}
+// notEmpty matches when the header is there and not empty. It has to be an
+// expression: of a header that came twice, Envoy matches each value by itself,
+// so that "not the empty value" is false when one of them is empty.
+func notEmpty(name string) *routev3.HeaderMatcher { return matchRegex(name, ".+") }
 
 // bodyWithin matches requests that announce a body of at most limit bytes.
 func bodyWithin(limit uint32) *routev3.HeaderMatcher {

@@ -35,9 +35,9 @@ const (
 func cluster(m *routing.Model, v *routing.Version, o Options) (*clusterv3.Cluster, error) {
 	name := routing.ClusterName(m.Name, v.Name)
 	c := &clusterv3.Cluster{
-		Name:           name,
-		ConnectTimeout: durationpb.New(v.Connect),
-		LbPolicy:       clusterv3.Cluster_LEAST_REQUEST,
+		Name:                      name,
+		ConnectTimeout:            durationpb.New(v.Connect),
+		LbPolicy:                  clusterv3.Cluster_LEAST_REQUEST,
 		IgnoreHealthOnHostRemoval: true,
 		CircuitBreakers:           breakers(),
 		UpstreamConnectionOptions: &clusterv3.UpstreamConnectionOptions{TcpKeepalive: keepalive()},

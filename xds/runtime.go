@@ -11,6 +11,15 @@ import (
 	"github.com/headgate/headgate/routing"
 )
 
+// Envoy refuses routes whose regular expressions compile to more than 100
+// instructions, which the name of a cookie can reach. The expressions are
+// written by those who configure headgate, so a larger limit is safe. Every
+// layer says so, since none knows which others an Envoy has.
+const (
+	programSizeKey = "re2.max_program_size.error_level"
+	programSize    = 100_000
+)
+
 // RuntimeLayerName returns the name of a runtime layer, "headgate-weights-07".
 // shard is in [0, RuntimeShards).
 func RuntimeLayerName(shard int) string { return fmt.Sprintf("headgate-weights-%02d", shard) }
@@ -25,7 +34,7 @@ func shardOf(model string) int { return int(xxhash.Sum64String(model) % RuntimeS
 // stable version. So a key must reach an Envoy before the route that reads it,
 // and may be taken away only after that route is gone.
 func RuntimeLayer(shard int, models []*ModelResources) Resource {
-	fields := make(map[string]*structpb.Value)
+	fields := map[string]*structpb.Value{programSizeKey: structpb.NewNumberValue(programSize)}
 	for _, m := range models {
 		if m.Shard != shard {
 			continue

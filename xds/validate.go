@@ -2,6 +2,7 @@ package xds
 
 import (
 	"crypto/sha256"
+	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -60,7 +61,7 @@ func routeVersion(domain string, routes []*routev3.Route) (string, error) {
 		if err != nil {
 			return "", fmt.Errorf("marshal route: %w", err)
 		}
-		fmt.Fprintf(h, "\x00%d\x00", len(b))
+		h.Write(binary.BigEndian.AppendUint32(nil, uint32(len(b))))
 		h.Write(b)
 	}
 	return hex.EncodeToString(h.Sum(nil)[:8]), nil
