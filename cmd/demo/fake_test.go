@@ -13,6 +13,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -135,14 +136,14 @@ func (f *fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		if c, err := r.Cookie(routing.CookieName); err == nil {
 			key = c.Value
 		} else {
-			key = fmt.Sprint(time.Now().UnixNano())
+			key = strconv.FormatInt(time.Now().UnixNano(), 10)
 			http.SetCookie(w, &http.Cookie{Name: routing.CookieName, Value: key, Path: "/"})
 		}
 	}
 	f.mu.Lock()
 	salt := ""
 	if f.mode == "backwards" {
-		salt = fmt.Sprint(time.Now().UnixNano()) // other users at each request
+		salt = strconv.FormatInt(time.Now().UnixNano(), 10) // other users at each request
 	}
 	version := f.versions[0]
 	if bucket(salt+key) < f.share() {

@@ -50,10 +50,15 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr *os
 		return exitFine
 	}
 	if err != nil {
-		fmt.Fprintln(stderr, "demo:", err)
+		say(stderr, "demo: %v", err)
 		return exitUsage
 	}
 	return perform(ctx, o, stdout, stderr)
+}
+
+// say prints a line. Nothing can be done about an output that is gone.
+func say(w io.Writer, format string, args ...any) {
+	_, _ = fmt.Fprintf(w, format+"\n", args...)
 }
 
 // options is what a person can choose.
@@ -74,7 +79,7 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	f := flag.NewFlagSet("demo", flag.ContinueOnError)
 	f.SetOutput(stderr)
 	f.Usage = func() {
-		fmt.Fprintf(stderr, "demo shows headgate at work.\n\nScenes:\n%s\nOptions:\n", listScenes())
+		say(stderr, "demo shows headgate at work.\n\nScenes:\n%s\nOptions:", listScenes())
 		f.PrintDefaults()
 	}
 	f.StringVar(&o.headgate, "headgate", "", "`path` of headgate (default: beside this program, then PATH)")

@@ -41,10 +41,10 @@ func prepare(t *testing.T, mode string) {
 }
 
 // demo runs the program and returns its exit code and what it printed.
-func demo(t *testing.T, ctx context.Context, args ...string) (code int, stdout, stderr string) {
+func demo(t *testing.T, args ...string) (code int, stdout, stderr string) {
 	t.Helper()
 	out, errs := create(t, "stdout"), create(t, "stderr")
-	code = run(ctx, args, strings.NewReader(""), out, errs)
+	code = run(t.Context(), args, strings.NewReader(""), out, errs)
 	return code, logged(out), logged(errs)
 }
 
@@ -59,14 +59,14 @@ func create(t *testing.T, name string) *os.File {
 }
 
 // withFake runs the demo on a fake headgate.
-func withFake(t *testing.T, ctx context.Context, mode string, args ...string) (code int, stdout, stderr string) {
+func withFake(t *testing.T, mode string) (code int, stdout, stderr string) {
 	t.Helper()
 	prepare(t, mode)
-	return demo(t, ctx, append([]string{"--headgate", os.Args[0], "--step", "1s"}, args...)...)
+	return demo(t, "--headgate", os.Args[0], "--step", "1s")
 }
 
 func TestUsersWhoGoBackAreAFailure(t *testing.T) {
-	code, stdout, stderr := withFake(t, t.Context(), "backwards")
+	code, stdout, stderr := withFake(t, "backwards")
 	if code != exitNo || !regexp.MustCompile(`not as it should be: users went back to an older version \d+ times`).MatchString(stdout) {
 		t.Errorf("exit code %d, want 1\n%s\n%s", code, stdout, stderr)
 	}
@@ -76,14 +76,14 @@ func TestUsersWhoGoBackAreAFailure(t *testing.T) {
 }
 
 func TestFailedRequestsAreAFailure(t *testing.T) {
-	code, stdout, stderr := withFake(t, t.Context(), "failing")
+	code, stdout, stderr := withFake(t, "failing")
 	if code != exitNo || !regexp.MustCompile(`failed \d+ times: HTTP 503: no healthy upstream`).MatchString(stdout) {
 		t.Errorf("exit code %d, want 1\n%s\n%s", code, stdout, stderr)
 	}
 }
 
 func TestHeadgateThatDoesNotStart(t *testing.T) {
-	code, stdout, stderr := withFake(t, t.Context(), "dies")
+	code, stdout, stderr := withFake(t, "dies")
 	if code != exitNo || !strings.Contains(stderr, "tumor.yaml:1: a mistake") ||
 		!strings.Contains(stderr, "demo: headgate ended by itself: exit status 1: see ") {
 		t.Errorf("exit code %d, want 1\n%s\n%s", code, stdout, stderr)
@@ -99,7 +99,6 @@ func TestInterruptEndsEverything(t *testing.T) {
 	go func() {
 		ended <- run(ctx, []string{"--headgate", os.Args[0], "--step", "1m"}, strings.NewReader(""), out, errs)
 	}()
-	var addresses []string
 	deadline := time.After(20 * time.Second)
 	for !strings.Contains(logged(out), "served") {
 		select {
@@ -110,9 +109,7 @@ func TestInterruptEndsEverything(t *testing.T) {
 		case <-time.After(20 * time.Millisecond):
 		}
 	}
-	for _, m := range regexp.MustCompile(`127\.0\.0\.1:\d+`).FindAllString(logged(out), -1) {
-		addresses = append(addresses, m)
-	}
+	addresses := regexp.MustCompile(`127\.0\.0\.1:\d+`).FindAllString(logged(out), -1)
 	if len(addresses) != 4 { // two models, Envoy, headgate
 		t.Errorf("addresses %v, want 4", addresses)
 	}
@@ -121,7 +118,7 @@ func TestInterruptEndsEverything(t *testing.T) {
 		t.Errorf("exit code %d: %s", code, logged(errs))
 	}
 	for _, a := range addresses {
-		if _, err := http.Get("http://" + a + "/healthz"); !errors.Is(err, syscall.ECONNREFUSED) { //nolint:noctx,bodyclose // must fail
+		if _, err := http.Get("http://" + a + "/healthz"); !errors.Is(err, syscall.ECONNREFUSED) { //nolint:bodyclose // must fail
 			t.Errorf("%s: %v, want connection refused", a, err)
 		}
 	}
@@ -142,7 +139,7 @@ func TestWrongUse(t *testing.T) {
 		{[]string{serveCommand, "now"}, `demo serve-model: "now": is no option`},
 	} {
 		t.Run(strings.Join(tc.args, " "), func(t *testing.T) {
-			code, _, stderr := demo(t, t.Context(), tc.args...)
+			code, _, stderr := demo(t, tc.args...)
 			if code != exitUsage || !strings.HasPrefix(stderr, tc.want) {
 				t.Errorf("exit code %d, %s\nwant 2, %s", code, stderr, tc.want)
 			}
@@ -151,7 +148,7 @@ func TestWrongUse(t *testing.T) {
 }
 
 func TestHelp(t *testing.T) {
-	code, _, stderr := demo(t, t.Context(), "--help")
+	code, _, stderr := demo(t, "--help")
 	if code != exitFine || !strings.Contains(stderr, "1  a better model takes over") {
 		t.Errorf("exit code %d, %s", code, stderr)
 	}
@@ -162,7 +159,7 @@ func TestServeModelRefuses(t *testing.T) {
 		`demo serve-model: --recipe: "best": must be one of size, full, surface`: {"--recipe", "best"},
 		`demo serve-model: skew: area_mean: the model does not read it`:          {"--skew", "area_mean=2"},
 	} {
-		code, _, stderr := demo(t, t.Context(), append([]string{serveCommand}, args...)...)
+		code, _, stderr := demo(t, append([]string{serveCommand}, args...)...)
 		if code != exitNo || stderr != want {
 			t.Errorf("exit code %d, %s\nwant 1, %s", code, stderr, want)
 		}

@@ -48,15 +48,15 @@ func perform(ctx context.Context, o options, stdout, stderr *os.File) int {
 	}
 	fine := err == nil && len(s.wrong) == 0
 	for _, left := range p.end() {
-		fmt.Fprintln(stderr, "demo:", left)
+		say(stderr, "demo: %v", left)
 		fine = false
 	}
 	p.clean(stdout, stderr, fine)
 	switch {
 	case errors.Is(err, context.Canceled):
-		fmt.Fprintln(stderr, "demo: interrupted; everything is ended")
+		say(stderr, "demo: interrupted; everything is ended")
 	case err != nil:
-		fmt.Fprintln(stderr, "demo:", err)
+		say(stderr, "demo: %v", err)
 	}
 	if !fine {
 		return exitNo
@@ -221,12 +221,12 @@ func (p *performance) clean(stdout, stderr io.Writer, fine bool) {
 	switch {
 	case p.dir == "":
 	case p.keep:
-		fmt.Fprintln(stdout, "configuration, state and logs are in", p.dir)
+		say(stdout, "configuration, state and logs are in %s", p.dir)
 	case fine:
 		_ = os.RemoveAll(p.dir)
 	default:
-		fmt.Fprintln(stderr, "demo: logs, configuration and state are in", p.dir)
-		fmt.Fprint(stderr, lastLines(filepath.Join(p.dir, "headgate.log"), 10))
+		say(stderr, "demo: logs, configuration and state are in %s", p.dir)
+		say(stderr, "%s", lastLines(filepath.Join(p.dir, "headgate.log"), 10))
 	}
 }
 
@@ -237,14 +237,13 @@ func lastLines(path string, n int) string {
 		return ""
 	}
 	lines := strings.Split(strings.TrimSpace(string(content)), "\n")
-	return "  " + strings.Join(lines[max(0, len(lines)-n):], "\n  ") + "\n"
+	return "  " + strings.Join(lines[max(0, len(lines)-n):], "\n  ")
 }
 
 // suggest says what to try next.
 func (p *performance) suggest() {
-	fmt.Fprintf(p.out, `What to try next:
+	say(p.out, `What to try next:
   make demo ARGS=--stay      the same, and it goes on until Ctrl-C, to try commands on it
   cmd/demo/example           the same by hand, with two model servers and headgate in three terminals
-  %s --help
-`, p.headgate)
+  %s --help`, p.headgate)
 }

@@ -82,7 +82,7 @@ func serve(ctx context.Context, args []string, stdin io.Reader, stdout, stderr *
 		return exitFine
 	}
 	if err != nil {
-		fmt.Fprintln(stderr, "demo serve-model:", err)
+		say(stderr, "demo serve-model: %v", err)
 		return exitUsage
 	}
 	if o.leash {
@@ -95,7 +95,7 @@ func serve(ctx context.Context, args []string, stdin io.Reader, stdout, stderr *
 		}()
 	}
 	if err := o.serve(ctx, stdout); err != nil {
-		fmt.Fprintln(stderr, "demo serve-model:", err)
+		say(stderr, "demo serve-model: %v", err)
 		return exitNo
 	}
 	return exitFine
@@ -119,7 +119,7 @@ func (o serveOptions) serve(ctx context.Context, stdout io.Writer) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(stdout, "%s, fitted on %d features, %.1f%% accurate on %d held-out rows, listens on %s\n", o.version,
+	say(stdout, "%s, fitted on %d features, %.1f%% accurate on %d held-out rows, listens on %s", o.version,
 		len(m.Features), 100*m.Accuracy(data, data.HeldOut), len(data.HeldOut), l.Addr())
 	h := &http.Server{Handler: s.Handler(), ReadHeaderTimeout: drainWithin}
 	drained := make(chan struct{})

@@ -26,9 +26,9 @@ type summary struct {
 // write prints the summary.
 func (s summary) write(w io.Writer) {
 	a := s.outcome.account
-	fmt.Fprintf(w, "\nscene %d, %s: %s after %.0f s\n\n", s.scene.number, s.scene.title, s.verdict(), s.took.Seconds())
+	say(w, "\nscene %d, %s: %s after %.0f s\n", s.scene.number, s.scene.title, s.verdict(), s.took.Seconds())
 	line := func(name, figure, more string) {
-		fmt.Fprintln(w, strings.TrimRight(fmt.Sprintf("  %-36s %8s  %s", name, figure, more), " "))
+		say(w, "%s", strings.TrimRight(fmt.Sprintf("  %-36s %8s  %s", name, figure, more), " "))
 	}
 	line("requests sent", strconv.Itoa(a.Sent), "")
 	line("failed", strconv.Itoa(a.Failed), "")
@@ -41,13 +41,13 @@ func (s summary) write(w io.Writer) {
 		line("first answer by "+s.scene.candidate.version, fmt.Sprintf("%d ms", s.firstAfter.Milliseconds()),
 			"after the file was saved")
 	}
-	fmt.Fprintln(w)
+	say(w, "")
 	s.stages(w)
 	for _, why := range slices.Sorted(maps.Keys(a.Failures)) {
-		fmt.Fprintf(w, "failed %d times: %s\n", a.Failures[why], why)
+		say(w, "failed %d times: %s", a.Failures[why], why)
 	}
 	for _, text := range s.wrong {
-		fmt.Fprintln(w, "not as it should be:", text)
+		say(w, "not as it should be: %s", text)
 	}
 }
 
@@ -59,14 +59,14 @@ func (s summary) verdict() string {
 }
 
 func (s summary) stages(w io.Writer) {
-	const layout = "  %-16s %8s %10s %8s %12s\n"
-	fmt.Fprintf(w, layout, "stage", "held", "requests", "failed", "by "+s.scene.candidate.version)
+	const layout = "  %-16s %8s %10s %8s %12s"
+	say(w, layout, "stage", "held", "requests", "failed", "by "+s.scene.candidate.version)
 	for _, stage := range s.outcome.account.Stages {
-		fmt.Fprintf(w, layout, stage.Name, fmt.Sprintf("%.1f s", stage.Ended.Sub(stage.Began).Seconds()),
+		say(w, layout, stage.Name, fmt.Sprintf("%.1f s", stage.Ended.Sub(stage.Began).Seconds()),
 			strconv.Itoa(stage.Requests), strconv.Itoa(stage.Failed),
 			fmt.Sprintf("%.1f%%", 100*answeredBy(stage, s.scene.candidate.version)))
 	}
-	fmt.Fprintln(w)
+	say(w, "")
 }
 
 // answeredBy returns the share of a stage's answers that came from a version.

@@ -3,6 +3,7 @@ package model
 import (
 	_ "embed"
 	"encoding/csv"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -63,7 +64,7 @@ func parse(r io.Reader) (*Data, error) {
 		return nil, err
 	}
 	if len(lines) < 2 || len(lines[0]) < 2 {
-		return nil, fmt.Errorf("no rows")
+		return nil, errors.New("no rows")
 	}
 	last := len(lines[0]) - 1
 	d := &Data{Features: lines[0][:last]}

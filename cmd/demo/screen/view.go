@@ -91,14 +91,16 @@ func events(all []Event, n int, p Palette) []string {
 // of the newest version.
 func Line(v View) string {
 	newest := v.Account.Versions[len(v.Account.Versions)-1]
-	text := fmt.Sprintf("%s  %s wanted %s%% served %.1f%% | accuracy", clock(v.Elapsed), newest.Name,
+	var text strings.Builder
+	fmt.Fprintf(&text, "%s  %s wanted %s%% served %.1f%% | accuracy", clock(v.Elapsed), newest.Name,
 		strconv.FormatFloat(v.Status.Weights[newest.Name], 'f', -1, 64), 100*newest.Share)
 	p99 := time.Duration(0)
 	for _, version := range v.Account.Versions {
-		text += fmt.Sprintf(" %s %s", version.Name, accuracy(version))
+		fmt.Fprintf(&text, " %s %s", version.Name, accuracy(version))
 		p99 = max(p99, version.P99)
 	}
-	return text + fmt.Sprintf(" | %.0f/s failed %d p99 %s", v.Account.PerSecond, v.Account.Failed, milliseconds(p99))
+	fmt.Fprintf(&text, " | %.0f/s failed %d p99 %s", v.Account.PerSecond, v.Account.Failed, milliseconds(p99))
+	return text.String()
 }
 
 func accuracy(v traffic.Version) string {
