@@ -3,7 +3,7 @@ package rollout
 // command does what a person asks, or says why it cannot be.
 func (t *transition) command(c Command) {
 	if t.s.Wanted == nil {
-		t.refuse("", "the configuration has no model %s", c.Model)
+		t.refuse("", "no configuration with the model %s is in force", c.Model)
 		return
 	}
 	if t.s.Phase == "" {

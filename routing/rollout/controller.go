@@ -43,7 +43,6 @@ type Controller struct {
 	held    map[string][]string
 
 	// Only Run uses what follows.
-	ctx      context.Context
 	plan     *routing.Plan
 	hold     []string
 	replaced []*entry          // whose plan is newer than c.plan
@@ -63,9 +62,9 @@ type entry struct {
 	plan  *routing.ModelPlan // nil: not published
 	stuck error              // of the journal
 
-	delivery    Delivery
-	timer       *time.Timer
-	cancelProbe context.CancelFunc
+	delivery Delivery
+	timer    *time.Timer
+	probing  *probing
 }
 
 // New reads the journal. It fails when the journal cannot be read or was
@@ -102,7 +101,6 @@ func New(ctx context.Context, o Options) (*Controller, error) {
 func (c *Controller) Run(ctx context.Context) error {
 	defer close(c.done)
 	defer c.listeners.closeAll()
-	c.ctx = ctx
 	c.retry = time.NewTimer(0)
 	c.retry.Stop()
 	for {
@@ -130,9 +128,7 @@ func (c *Controller) stop() {
 	var records []*Record
 	for _, e := range c.entries {
 		e.stopTimer()
-		if e.cancelProbe != nil {
-			e.cancelProbe()
-		}
+		e.stopProbe()
 		_, effects := Next(e.state, Stopping{}, now)
 		records = append(records, writes(effects)...)
 	}
@@ -140,7 +136,7 @@ func (c *Controller) stop() {
 	if len(records) == 0 {
 		return
 	}
-	if err := c.journal.Append(context.WithoutCancel(c.ctx), records...); err != nil {
+	if err := c.journal.Append(context.Background(), records...); err != nil {
 		c.log.Error("the time that running steps have run could not be noted", "error", err)
 	}
 }
@@ -247,9 +243,8 @@ func (c *Controller) carryOut(e *entry, effects []Effect) {
 			c.wake(e, effect.After)
 		}
 	}
-	if e.cancelProbe != nil && !e.state.needsProbe() {
-		e.cancelProbe()
-		e.cancelProbe = nil
+	if !e.state.needsProbe() {
+		e.stopProbe()
 	}
 	for _, effect := range effects {
 		if w, ok := effect.(Write); ok {

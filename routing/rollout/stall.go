@@ -12,7 +12,7 @@ func (c *Controller) append(records []*Record) error {
 		return nil
 	}
 	// What has begun is finished, so that an error means that nothing changed.
-	if err := c.journal.Append(context.WithoutCancel(c.ctx), records...); err != nil {
+	if err := c.journal.Append(context.Background(), records...); err != nil {
 		c.log.Error("the journal cannot be written", "error", err)
 		return fmt.Errorf("%w: %w", ErrJournal, err)
 	}
