@@ -1,0 +1,135 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+
+	"github.com/headgate/headgate/cmd/headgate/admin"
+	"github.com/headgate/headgate/cmd/headgate/metrics"
+)
+
+// openAdmin listens for people and scripts.
+func (s *server) openAdmin(ctx context.Context) error {
+	opts := admin.Options{Names: s.options.AdminNames, Log: s.log, Version: version()}
+	var err error
+	if s.options.AdminTokens != "" {
+		if opts.Tokens, err = admin.LoadTokens(s.options.AdminTokens, s.log); err != nil {
+			return err
+		}
+	}
+	if s.options.AdminCert != "" {
+		cert, err := tls.LoadX509KeyPair(s.options.AdminCert, s.options.AdminKey)
+		if err != nil {
+			return fmt.Errorf("--admin-cert: %w", err)
+		}
+		opts.TLS = &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12}
+	}
+	s.admin = admin.New(opts)
+	collector := metrics.New(s.metricSources())
+	updates, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	go collector.Follow(s.controller.Subscribe(updates))
+	s.onClose(func() error { cancel(); return nil })
+	admin.AddAPI(s.admin, admin.Sources{
+		Controller: s.controller,
+		Journal:    s.journal,
+		Traffic:    s.ledger,
+		Endpoints:  s.probes.endpoints,
+		Envoys:     s.envoys,
+		Config:     s.files.status,
+		Unready:    s.unready,
+		Metrics:    collector.Handler(),
+		Version:    buildVersion(),
+	})
+	if s.adminListener, err = admin.Listen(ctx, s.options.Admin); err != nil {
+		return fmt.Errorf("listen on --admin: %w", err)
+	}
+	s.onClose(func() error { _ = s.adminListener.Close(); return nil }) // closed before, when all went well
+	return nil
+}
+
+// unready tells what is missing before headgate does its work. Once an Envoy
+// has had everything, changes under way are no reason to turn people away.
+func (s *server) unready() []string {
+	var missing []string
+	if s.stopping.Load() {
+		missing = append(missing, "headgate is ending")
+	}
+	if !s.controller.Ready() {
+		missing = append(missing, "no configuration is in force")
+	}
+	if s.runner != nil && !s.served.Load() {
+		if !s.anyServed() {
+			return append(missing, "Envoy does not serve yet")
+		}
+		s.served.Store(true)
+	}
+	return missing
+}
+
+func (s *server) anyServed() bool {
+	for _, n := range s.publisher.Nodes() {
+		if !n.Gone && n.Behind == 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// envoys is what is known of the Envoys.
+func (s *server) envoys() admin.Envoys {
+	out := admin.Envoys{Envoys: []admin.Envoy{}, Refused: []admin.RefusedEnvoy{}}
+	for _, n := range s.publisher.Nodes() {
+		e := admin.Envoy{
+			Node: n.ID, Version: n.Version, Since: n.Connected, Gone: n.Gone,
+			Acknowledged: !n.Gone && n.Behind == 0, Behind: n.Behind, Rejected: n.Rejected,
+			Warning: n.Warning, Records: s.records.open(n.ID),
+		}
+		if n.Duplicate && e.Warning == "" {
+			e.Warning = "another Envoy is connected with the same node id"
+		}
+		out.Envoys = append(out.Envoys, e)
+	}
+	for _, r := range s.publisher.Refusals() {
+		out.Refused = append(out.Refused, admin.RefusedEnvoy{Node: r.Node, Reason: r.Reason, Time: r.Time})
+	}
+	return out
+}
+
+func (s *server) metricSources() metrics.Sources {
+	return metrics.Sources{
+		Version:       version(),
+		Statuses:      s.controller.Statuses,
+		Traffic:       s.ledger,
+		Config:        s.files.metrics,
+		Fleet:         s.fleet,
+		Decisions:     s.decisions,
+		JournalErrors: s.history.failures.Load,
+	}
+}
+
+func (s *server) fleet() metrics.Fleet {
+	x := s.publisher.Metrics()
+	f := metrics.Fleet{
+		Connected: x.Streams,
+		Streams:   map[string]int{"xds": x.Streams, "ext_proc": int(s.decider.Counters().Active), "access_log": s.records.streams()},
+		NACKs:     x.NACKs,
+		Refused:   x.Refused,
+	}
+	if s.runner != nil {
+		st := s.runner.State()
+		f.Restarts, f.ChildAlive = uint64(st.Restarts), st.PID != 0
+	}
+	return f
+}
+
+func (s *server) decisions() metrics.Decisions {
+	c := s.decider.Counters()
+	d := metrics.Decisions{Undecided: c.Undecided(), Failures: map[string]uint64{
+		"panic": c.Panics, "unexpected_message": c.Unexpected, "unknown_model": c.UnknownModel, "unreadable_body": c.Unreadable, "withheld": c.Withheld,
+	}}
+	for _, n := range c.Decisions {
+		d.Decisions = append(d.Decisions, metrics.Decision{Model: n.Model, Version: n.Version, Reason: string(n.Reason), Count: n.Count})
+	}
+	return d
+}

@@ -1,0 +1,249 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/headgate/headgate/cmd/headgate/admin"
+	"github.com/headgate/headgate/cmd/headgate/metrics"
+	"github.com/headgate/headgate/routing"
+	"github.com/headgate/headgate/routing/config"
+	"github.com/headgate/headgate/routing/rollout"
+)
+
+// files brings the configuration directory to the controller, and remembers
+// what came of it. What was taken last is kept in the state folder: when the
+// directory cannot be used at the next start, that serves, and is called
+// stale.
+type files struct {
+	dir        string
+	kept       string // path of the copy
+	useKept    bool   // the journal knows which versions the copy serves
+	controller *rollout.Controller
+	log        *slog.Logger
+	keep       chan *config.Contents // contents to be written to kept; newest only
+
+	mu      sync.Mutex
+	current *routing.Config // in force; nil: none
+	state   admin.Config
+}
+
+func newFiles(dir, state string, useKept bool, c *rollout.Controller, log *slog.Logger) *files {
+	return &files{
+		dir: dir, kept: filepath.Join(state, "config.json"), useKept: useKept, controller: c, log: log,
+		keep:  make(chan *config.Contents, 1),
+		state: admin.Config{Directory: dir, Errors: []admin.ConfigLine{}},
+	}
+}
+
+// config returns what is in force, or nil.
+func (f *files) config() *routing.Config {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.current
+}
+
+func (f *files) status() admin.Config {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.state
+}
+
+func (f *files) metrics() metrics.Config {
+	s := f.status()
+	m := metrics.Config{OK: s.OK, Hash: s.Hash, Polling: s.Polling}
+	if s.Loaded != nil {
+		m.Success = *s.Loaded
+	}
+	return m
+}
+
+// run follows the directory until ctx ends.
+func (f *files) run(ctx context.Context) error {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		f.keeper()
+	}()
+	for u := range config.Watch(ctx, f.dir, config.Options{Log: f.log}) {
+		f.take(ctx, u)
+	}
+	close(f.keep)
+	<-done
+	return nil
+}
+
+// take hands an update to the controller.
+func (f *files) take(ctx context.Context, u config.Update) {
+	err := u.Err
+	if err == nil {
+		err = f.controller.Apply(ctx, u.Config)
+	}
+	if err != nil && ctx.Err() != nil {
+		return
+	}
+	if err == nil {
+		f.taken(u.Config, u.At)
+		f.log.Info("configuration in force", "models", len(u.Config.Models), "hash", u.Config.Hash, "took", time.Since(u.At))
+		f.store(u.Contents)
+		return
+	}
+	f.refused(err, u.At)
+	if f.config() == nil && f.useKept {
+		f.useKept = false // once: what follows are edits
+		f.restore(ctx)
+	}
+}
+
+func (f *files) taken(c *routing.Config, at time.Time) {
+	now := time.Now()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.current = c
+	f.state.Hash, f.state.Loaded, f.state.Attempt = c.Hash, &now, &at
+	f.state.OK, f.state.Errors = true, []admin.ConfigLine{}
+}
+
+// refused notes why the files are not in force. What was in force is.
+func (f *files) refused(err error, at time.Time) {
+	lines := configLines(err)
+	f.mu.Lock()
+	f.state.OK, f.state.Errors, f.state.Attempt = false, lines, &at
+	f.mu.Unlock()
+	for _, l := range lines {
+		f.log.Error("configuration refused, the last good one stays in force", "file", l.File, "line", l.Line, "path", l.Path, "error", l.Message)
+	}
+}
+
+// configLines is an error in the form that is shown to people and scripts.
+func configLines(err error) []admin.ConfigLine {
+	var lines []admin.ConfigLine
+	var wrong config.Errors
+	var refused *rollout.ConfigError
+	switch {
+	case errors.As(err, &wrong):
+		for _, e := range wrong {
+			message := e.Message
+			if e.Value != "" {
+				message = e.Value + ": " + message
+			}
+			lines = append(lines, admin.ConfigLine{File: e.File, Line: e.Line, Path: e.Path, Message: message})
+		}
+	case errors.As(err, &refused):
+		for _, p := range refused.Problems {
+			lines = append(lines, admin.ConfigLine{File: p.Position.File, Line: p.Position.Line, Path: p.Path, Message: p.Message})
+		}
+	default:
+		lines = []admin.ConfigLine{{Message: err.Error()}}
+	}
+	return lines
+}
+
+// store asks the keeper to write; only the newest contents count.
+func (f *files) store(contents *config.Contents) {
+	for {
+		select {
+		case f.keep <- contents:
+			return
+		default:
+		}
+		select {
+		case <-f.keep:
+		default:
+		}
+	}
+}
+
+func (f *files) keeper() {
+	for contents := range f.keep {
+		if err := writeKept(f.kept, contents); err != nil {
+			f.log.Warn("the configuration could not be kept for a start without its directory", "err", err)
+		}
+	}
+}
+
+// writeKept replaces the copy at once: a crash leaves the old or the new one.
+func writeKept(path string, contents *config.Contents) (err error) {
+	data, err := json.Marshal(contents)
+	if err != nil {
+		return err
+	}
+	tmp, err := os.CreateTemp(filepath.Dir(path), ".config-*") // only the owner may read it: keys can be in it
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			_ = os.Remove(tmp.Name())
+		}
+	}()
+	if _, err = tmp.Write(data); err == nil {
+		err = tmp.Sync()
+	}
+	if err = errors.Join(err, tmp.Close()); err != nil {
+		return err
+	}
+	return os.Rename(tmp.Name(), path)
+}
+
+// restore takes the copy, for a start whose directory cannot be used.
+func (f *files) restore(ctx context.Context) {
+	c, err := readKept(f.kept)
+	if err == nil {
+		err = f.controller.Apply(ctx, c)
+	}
+	if errors.Is(err, os.ErrNotExist) {
+		return
+	}
+	if err != nil {
+		f.log.Error("the kept configuration cannot be used either: nothing is published", "err", err)
+		return
+	}
+	info, err := os.Stat(f.kept)
+	if err != nil {
+		return
+	}
+	loaded := info.ModTime()
+	f.mu.Lock()
+	f.current = c
+	f.state.Hash, f.state.Loaded = c.Hash, &loaded
+	f.mu.Unlock()
+	f.log.Warn("the configuration directory cannot be used: what was in force before serves on, and is stale", "since", loaded)
+}
+
+// readKept unpacks the copy where the parser can read it.
+func readKept(path string) (*routing.Config, error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	var k config.Contents
+	if err := json.Unmarshal(data, &k); err != nil {
+		return nil, fmt.Errorf("kept configuration %s: %w", path, err)
+	}
+	dir, err := os.MkdirTemp(filepath.Dir(path), ".config-")
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = os.RemoveAll(dir) }()
+	for name, content := range k.Files {
+		if !filepath.IsLocal(name) {
+			continue // an absolute name is read where it is
+		}
+		full := filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(full), 0o700); err != nil {
+			return nil, err
+		}
+		if err := os.WriteFile(full, content, 0o600); err != nil {
+			return nil, err
+		}
+	}
+	return config.Load(dir)
+}
