@@ -26,6 +26,8 @@ type Update struct {
 	// Err is why nothing can be said, of type [Errors]. The last Config that
 	// was told stays the last good one.
 	Err error
+	// Contents are what Config was made of; nil with Err.
+	Contents *Contents
 	// At is when the change was first seen.
 	At time.Time
 }
@@ -265,6 +267,7 @@ func (w *watcher) rebuild(now time.Time) {
 	if err != nil {
 		w.nextText = "error: " + err.Error()
 	} else {
+		w.next.Contents = w.loader.contents()
 		w.nextText = config.Hash
 	}
 	if w.first.IsZero() {
