@@ -18,8 +18,6 @@ ENVOY  ?= $(or $(shell command -v envoy 2>/dev/null),$(PINNED_ENVOY))
 export ENVOY
 
 GO      ?= go
-VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
-LDFLAGS := -X main.version=$(VERSION)
 # The race detector needs a C compiler.
 RACE    ?= $(if $(shell command -v cc gcc clang 2>/dev/null),-race,)
 PKG     ?= ./...
@@ -38,7 +36,7 @@ demo: build $(ENVOY) ## two minutes: a real Envoy moves users from one real mode
 build: ## build bin/headgate and bin/demo
 	@command -v $(GO) >/dev/null || { echo "headgate needs Go 1.26 or newer on PATH" >&2; exit 1; }
 	@mkdir -p bin
-	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/...
+	$(GO) build -trimpath -o bin/ ./cmd/...
 
 .PHONY: test
 test: $(ENVOY) ## run all tests against a real Envoy, with the race detector where there is a C compiler
