@@ -183,7 +183,7 @@ func TestTermination(t *testing.T) {
 			answers <- err
 		}()
 	}
-	g.eventually(10*time.Second, "requests in flight", func() bool { return p.v1.Count() >= arrived+cap(answers) })
+	g.eventually(5*time.Second, "requests in flight", func() bool { return p.v1.Count() >= arrived+cap(answers) })
 	begin := time.Now()
 	if code := g.term(); code != 0 {
 		t.Errorf("exit code %d after SIGTERM, want 0", code)

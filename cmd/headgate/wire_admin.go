@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"fmt"
+	"time"
 
 	"github.com/headgate/headgate/cmd/headgate/admin"
 	"github.com/headgate/headgate/cmd/headgate/metrics"
@@ -70,10 +71,17 @@ func (s *server) unready() []string {
 func (s *server) anyServed() bool {
 	for _, n := range s.publisher.Nodes() {
 		if !n.Gone && n.Behind == 0 {
-			return true
+			return s.childLive()
 		}
 	}
 	return false
+}
+
+// childLive asks Envoy itself: it acknowledges a listener before it listens.
+func (s *server) childLive() bool {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	return s.runner.Admin().Ready(ctx) == nil
 }
 
 // envoys is what is known of the Envoys.
