@@ -173,21 +173,31 @@ func (s *scanner) string() (raw []byte, ok bool) {
 	if !s.take('"') {
 		return nil, false
 	}
-	for s.pos < len(s.data) {
-		c := s.data[s.pos]
-		s.pos++
-		switch {
-		case c == '"':
+	for {
+		s.pos += plain(s.data[s.pos:])
+		switch s.peek() {
+		case '"':
+			s.pos++
 			return s.data[start:s.pos], true
-		case c == '\\':
+		case '\\':
+			s.pos++
 			if !s.escape() {
 				return nil, false
 			}
-		case c < ' ':
+		default:
 			return nil, false
 		}
 	}
-	return nil, false
+}
+
+// plain returns the length of what stands for itself at the start of a string.
+func plain(b []byte) int {
+	for i, c := range b {
+		if c == '"' || c == '\\' || c < ' ' {
+			return i
+		}
+	}
+	return len(b)
 }
 
 // escape reads what follows a backslash.
@@ -216,38 +226,87 @@ var words = [...]string{"true", "false", "null", "NaN", "Infinity", "-Infinity"}
 // literal reads a number or a word.
 func (s *scanner) literal() bool {
 	rest := s.data[s.pos:]
+	if n := numberLength(rest); n > 0 {
+		s.pos += n
+		return true
+	}
 	for _, w := range words {
 		if len(rest) >= len(w) && string(rest[:len(w)]) == w {
 			s.pos += len(w)
 			return true
 		}
 	}
-	return s.number()
+	return false
 }
 
-func (s *scanner) number() bool {
-	s.take('-')
-	if !s.take('0') && !s.digits() {
-		return false
+// numberLength returns the length of the number at the start of b, or 0.
+func numberLength(b []byte) int {
+	i := 0
+	if i < len(b) && b[i] == '-' {
+		i++
 	}
-	if s.take('.') && !s.digits() {
-		return false
+	switch n := digitsLength(b[i:]); {
+	case n == 0:
+		return 0
+	case b[i] == '0':
+		i++
+	default:
+		i += n
 	}
-	if s.take('e') || s.take('E') {
-		if !s.take('+') {
-			s.take('-')
+	if i < len(b) && b[i] == '.' {
+		n := digitsLength(b[i+1:])
+		if n == 0 {
+			return 0
 		}
-		return s.digits()
+		i += 1 + n
 	}
-	return true
+	if i < len(b) && b[i]|0x20 == 'e' {
+		i++
+		if i < len(b) && (b[i] == '+' || b[i] == '-') {
+			i++
+		}
+		n := digitsLength(b[i:])
+		if n == 0 {
+			return 0
+		}
+		i += n
+	}
+	return i
 }
 
-func (s *scanner) digits() bool {
-	start := s.pos
-	for s.pos < len(s.data) && s.data[s.pos]-'0' <= 9 {
-		s.pos++
+func digitsLength(b []byte) int {
+	for i, c := range b {
+		if c-'0' > 9 {
+			return i
+		}
 	}
-	return s.pos > start
+	return len(b)
+}
+
+// skip goes behind a value in a document that is known to be valid, which is
+// faster than reading it.
+func (s *scanner) skip() {
+	for depth := 0; s.pos < len(s.data); {
+		switch s.data[s.pos] {
+		case '"':
+			_, _ = s.string()
+		case '{', '[':
+			depth++
+			s.pos++
+		case '}', ']':
+			if depth--; depth < 0 {
+				return
+			}
+			s.pos++
+		case ',':
+			if depth == 0 {
+				return
+			}
+			s.pos++
+		default:
+			s.pos++
+		}
+	}
 }
 
 // member goes to the value of the last member of that name, from the start of
@@ -265,8 +324,7 @@ func (s *scanner) member(name string) (found bool) {
 		if isName(raw, name) {
 			found, at = true, s.pos
 		}
-		s.value()
-		s.space()
+		s.skip()
 		s.take(',')
 	}
 	s.pos = at
@@ -283,8 +341,7 @@ func (s *scanner) element(i int) bool {
 			return true
 		}
 		i--
-		s.value()
-		s.space()
+		s.skip()
 		s.take(',')
 	}
 	return false
@@ -308,14 +365,12 @@ func (s *scanner) scalar() (string, bool) {
 			return text(raw[1 : len(raw)-1]), true
 		}
 		return unquote(raw), true
-	case c == 't', c == 'f', c >= '0' && c <= '9':
+	case c == 't', c == 'f':
 		s.literal()
-		return text(s.data[start:s.pos]), true
-	case c == '-':
-		ok := s.number()
-		return text(s.data[start:s.pos]), ok
+	default:
+		s.pos += numberLength(s.data[start:])
 	}
-	return "", false
+	return text(s.data[start:s.pos]), s.pos > start
 }
 
 // unquote returns the content of a string with escapes.
