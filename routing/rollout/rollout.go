@@ -52,8 +52,8 @@ type Journal interface {
 	Replay(ctx context.Context, fn func(Record) error) error
 	// History returns a model's newest records, newest first, at most limit.
 	History(ctx context.Context, model string, limit int) ([]Record, error)
-	// Fresh tells whether the journal was created by this process, so that an
-	// Envoy can know more than it does.
+	// Fresh tells whether the journal had no records when this process opened
+	// it, so that an Envoy can know more than it does.
 	Fresh() bool
 }
 
