@@ -54,7 +54,8 @@ func compile(name string, data []byte, files references) *compiled {
 		out.places["listen.tls"] = c.position((*path)(nil).in("listen").in("tls"))
 	}
 	if out.fail(c.d.errs); c.d.more {
-		out.errs = append(out.errs, Error{File: name, Line: c.d.errs[len(c.d.errs)-1].Line, Message: "and more mistakes"})
+		last := c.d.errs[len(c.d.errs)-1]
+		out.errs = append(out.errs, Error{File: name, Line: last.Line, Column: last.Column + 1, Message: "there are more mistakes"})
 	}
 	if len(out.errs) == 0 {
 		out.model = model
@@ -154,7 +155,7 @@ func (c *compiler) match(m *match) routing.Match {
 	for i := range m.Headers {
 		h := &m.Headers[i]
 		condition := routing.Condition{Source: routing.SourceHeader, Name: string(h.Header)}
-		h.compile(&condition)
+		h.compile(c.d, (*path)(nil).in("match").in("headers").at(i), &condition)
 		out.Headers = append(out.Headers, condition)
 	}
 	return out
@@ -179,7 +180,7 @@ func (c *compiler) override(f *file, i int, p *path) routing.Override {
 	o := &f.Overrides[i]
 	out := routing.Override{Version: string(o.Version)}
 	out.Condition.Source, out.Condition.Name, out.Condition.Path = o.read()
-	o.compile(&out.Condition)
+	o.compile(c.d, p, &out.Condition)
 	c.knownVersion(f, p.in("version"), out.Version)
 	return out
 }

@@ -44,9 +44,11 @@ type comparison struct {
 	Present  bool      `field:"present" one:"comparison" const:"true" doc:"There, and not empty."`
 }
 
-func (c *comparison) compile(into *routing.Condition) {
+// compile fills in the comparison, and checks that it can be fulfilled.
+func (c *comparison) compile(d *decoder, p *path, into *routing.Condition) {
 	set := func(op routing.Op, v *operand) {
 		into.Op, into.Value = op, string(*v)
+		d.possible(p.in(string(op)), into.Source, into.Value)
 	}
 	switch {
 	case c.Equals != nil:
@@ -59,13 +61,45 @@ func (c *comparison) compile(into *routing.Condition) {
 		set(routing.OpContains, c.Contains)
 	case c.Regex != nil:
 		into.Op, into.Value, into.Regex = routing.OpRegex, c.Regex.source, c.Regex.compiled
+		if part(into.Source) && anchoredInside(into.Value) {
+			d.reject(p.in("regex"), shown(into.Value), "^ and $ can only stand at the ends of an expression for a "+string(into.Source))
+		}
 	case c.Present:
 		into.Op = routing.OpPresent
 	case c.In != nil:
 		into.Op = routing.OpIn
-		for _, v := range c.In {
-			into.Values = append(into.Values, string(v))
-		}
+		c.compileIn(d, p.in("in"), into)
+	}
+}
+
+// maxListed bounds the characters of a list: Envoy compiles it to one
+// expression.
+const maxListed = 500
+
+func (c *comparison) compileIn(d *decoder, p *path, into *routing.Condition) {
+	length := 0
+	for i, v := range c.In {
+		into.Values = append(into.Values, string(v))
+		d.possible(p.at(i), into.Source, string(v))
+		length += len(v) + 1
+	}
+	if length > maxListed {
+		d.reject(p, "", fmt.Sprintf("must be at most %d characters in all", maxListed))
+	}
+}
+
+// part tells whether a source is a part of a header.
+func part(s routing.Source) bool {
+	return s == routing.SourceCookie || s == routing.SourceQuery
+}
+
+// possible checks that a cookie or a parameter can contain a value.
+func (d *decoder) possible(p *path, s routing.Source, value string) {
+	switch {
+	case s == routing.SourceCookie && strings.Contains(value, ";"):
+		d.reject(p, shown(value), "a cookie cannot contain ;")
+	case s == routing.SourceQuery && strings.Contains(value, "&"):
+		d.reject(p, shown(value), "a query parameter cannot contain &")
 	}
 }
 
@@ -180,6 +214,12 @@ func (r *regex) set(word string) error {
 	compiled, err := regexp.Compile("^(?:" + word + ")$")
 	if _, alone := regexp.Compile(word); err != nil || alone != nil {
 		return errors.New("is not a regular expression (RE2)" + regexDetail(word))
+	}
+	if !ascii(word) {
+		return errors.New("must be ASCII: Envoy matches other characters byte by byte")
+	}
+	if compiled.MatchString("") {
+		return errors.New("matches the empty value, which counts as absent; write + for *, or present: true")
 	}
 	if size := programSize(word); size > maxProgramSize {
 		return fmt.Errorf("is too large a regular expression for Envoy: size %d, must be at most %d", size, maxProgramSize)

@@ -202,10 +202,6 @@ const maxText = 1024
 
 // textRule sets a text from a scalar and returns the rule that it breaks.
 func textRule(n *yaml.Node, t text) string {
-	_, isMeasure := t.(measure)
-	if rule := ambiguous(n); rule != "" && (!isMeasure || !looksNumeric(n)) {
-		return rule
-	}
 	if len(n.Value) > maxText {
 		return fmt.Sprintf("must be at most %d characters long", maxText)
 	}
@@ -217,7 +213,7 @@ func textRule(n *yaml.Node, t text) string {
 	if err := t.set(n.Value); err != nil {
 		return err.Error()
 	}
-	return ""
+	return ambiguous(n)
 }
 
 var (

@@ -19,7 +19,8 @@ const (
 	maxFileSize = 1 << 20
 	maxMarks    = 20_000 // characters that can begin a YAML node
 	maxDepth    = 16
-	maxErrors   = 50 // told of one file
+	maxErrors   = 20 // told of one file
+	maxPlain    = 3  // told of one file, of what makes it more than plain YAML
 )
 
 // document returns the single YAML document in data, in which every node is a
@@ -33,7 +34,7 @@ func document(data []byte) (*yaml.Node, []Error) {
 	if err != nil {
 		return nil, []Error{*err}
 	}
-	if root == nil {
+	if root == nil || root.Kind == yaml.ScalarNode && root.Tag == "!!null" && root.Value == "" {
 		return nil, []Error{{Message: "is empty"}}
 	}
 	var errs []Error
@@ -158,7 +159,7 @@ func checkNodes(n *yaml.Node, depth int, errs *[]Error) {
 		*errs = append(*errs, Error{Line: n.Line, Column: n.Column, Value: value, Message: message})
 	}
 	switch {
-	case len(*errs) >= maxErrors:
+	case len(*errs) >= maxPlain:
 		return
 	case depth > maxDepth:
 		fail("", fmt.Sprintf("is nested more than %d levels deep", maxDepth))

@@ -51,13 +51,6 @@ type text interface {
 	schema() schema
 }
 
-// measure is a text that begins with a number, so that a number without a unit
-// is an error of Set and not of its type.
-type measure interface {
-	text
-	measured()
-}
-
 // shorthand is a mapping that can be written as one word, its main field.
 type shorthand interface {
 	short() text
@@ -73,7 +66,6 @@ type keyed interface {
 
 var (
 	textType      = reflect.TypeFor[text]()
-	measureType   = reflect.TypeFor[measure]()
 	shorthandType = reflect.TypeFor[shorthand]()
 	keyedType     = reflect.TypeFor[keyed]()
 	shapes        sync.Map // of *shape by reflect.Type

@@ -86,7 +86,6 @@ func (d *duration) set(word string) error {
 }
 
 func (*duration) schema() schema { return durationForm.schema() }
-func (*duration) measured()      {}
 
 // limit is a duration, or "none".
 type limit struct{ duration }
@@ -129,7 +128,6 @@ func (s *share) set(word string) error {
 }
 
 func (*share) schema() schema { return shareForm.schema() }
-func (*share) measured()      {}
 
 // percent is a whole percentage.
 type percent uint32
@@ -146,7 +144,6 @@ func (p *percent) set(word string) error {
 }
 
 func (*percent) schema() schema { return percentForm.schema() }
-func (*percent) measured()      {}
 
 // The words of which one must be chosen. Planned ones are known and not
 // implemented.
