@@ -359,8 +359,8 @@ func decisions() (*Service, map[string]*messages) {
 	return s, map[string]*messages{
 		"header": of("header", headers(none, true, append(usual, "x-user-id", "user-1")...)),
 		"cookie": of("header", headers(none, true, usual...)),
-		"query":  make("query", headers(none, true, usual...)),
-		"body":   make("body", headers(whole, false, usual...), body(`{"x":[1,2,3],"id":"user-1"}`)),
+		"query":  of("query", headers(none, true, usual...)),
+		"body":   of("body", headers(whole, false, usual...), body(`{"x":[1,2,3],"id":"user-1"}`)),
 	}
 }
 
