@@ -355,3 +355,28 @@ static_resources:
   clusters:%s
 `, xds.ClusterXDS, layers, clusters))
 }
+
+// silence makes the ext_proc service take requests and never answer.
+func (c *control) silence() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.mute = true
+}
+
+// asked returns how many requests the ext_proc service has been asked about.
+func (c *control) asked() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.streams
+}
+
+// loggedAfter sends a request and returns its log entry.
+func (c *control) loggedAfter(w *wire, r request) *logentryv3.HTTPAccessLogEntry {
+	c.t.Helper()
+	id := fmt.Sprintf("logged-%s", r.path)
+	r.headers = append(r.headers, [2]string{"x-request-id", id})
+	if a := w.send(r); a.err != nil {
+		c.t.Fatal(a.err)
+	}
+	return c.logged(id)
+}

@@ -36,8 +36,8 @@
 //
 // Only headers that begin with "x-headgate-" may be changed; anything else is
 // refused by Envoy and counted in rejected_header_mutations. Envoy counts what
-// was let through undecided in http.<listener>.ext_proc.decide.failure_mode_allowed
-// and message_timeouts.
+// was let through undecided in http.127_0_0_1_8080.ext_proc.decide.failure_mode_allowed
+// and message_timeouts, for a listener on 127.0.0.1:8080.
 //
 // # What the access log holds
 //

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 
 	"google.golang.org/protobuf/types/known/anypb"
@@ -119,7 +120,8 @@ func bufferLimit(o Options) uint32 { return max(1<<20, 2*o.MaxBody) }
 
 func connectionManager(name string, o Options) *hcmv3.HttpConnectionManager {
 	return &hcmv3.HttpConnectionManager{
-		StatPrefix: name,
+		// Without dots, which would end the name in Envoy's statistics.
+		StatPrefix: strings.NewReplacer(".", "_", ":", "_", "[", "", "]", "").Replace(name),
 		RouteSpecifier: &hcmv3.HttpConnectionManager_Rds{Rds: &hcmv3.Rds{
 			RouteConfigName: name, ConfigSource: overADS(),
 		}},
