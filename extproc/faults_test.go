@@ -116,7 +116,7 @@ func (p *proxy) breakerOpen() bool {
 func TestFaultServerGone(t *testing.T) {
 	socket := socketPath(t)
 	user := candidateUser(t, churn(3000, nil))
-	p := startProxy(t, socket)
+	p := startProxyWith(t, socket, impatient)
 	t.Logf("absent: median %s", undecidedUsers(t, p, user, 20))
 
 	child := startChild(t, socket)
@@ -247,7 +247,11 @@ func TestFaultServerWrong(t *testing.T) {
 	healthv1.RegisterHealthServer(g, health.NewServer())
 	server.behave.Store(&tests[0].behave)
 	serveOn(t, socket, g)
-	p := startProxy(t, socket)
+	// Long enough for the answers that must arrive, short for the one that
+	// does not.
+	p := startProxyWith(t, socket, func(config string) string {
+		return strings.Replace(config, "message_timeout: 5s", "message_timeout: 0.3s", 1)
+	})
 	awaitDecisions(t, p, "u")
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {

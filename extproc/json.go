@@ -349,8 +349,14 @@ func (s *scanner) element(i int) bool {
 
 func isName(raw []byte, name string) bool {
 	inner := raw[1 : len(raw)-1]
-	if bytes.IndexByte(inner, '\\') < 0 {
+	i := bytes.IndexByte(inner, '\\')
+	if i < 0 {
 		return string(inner) == name
+	}
+	// Most that differ do so before the first escape, or in length: an escape
+	// of six bytes stands for one at least.
+	if i > len(name) || string(inner[:i]) != name[:i] || len(inner) > 6*len(name) {
+		return false
 	}
 	return unquote(raw) == name
 }

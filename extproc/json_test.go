@@ -70,6 +70,8 @@ func TestLookup(t *testing.T) {
 		{`{"id":"a","id":null}`, "$.id", absent},
 		{`{"u":{"id":"a"},"u":{"x":"b"}}`, "$.u.id", absent},
 		{`{"id":"a","\u0069d":"b"}`, "$.id", value("b")},
+		{`{"id":"a","i\u0064":"b","x\u0064":"c","\u0069\u0064\u0064":"d"}`, "$.id", value("b")},
+		{`{"\ud83d\ude00":"a"}`, `$["😀"]`, value("a")},
 		// Escapes.
 		{`{"id":"a\n\u00e9\"\\\/"}`, "$.id", value("a\né\"\\/")},
 		{`{"id":"\ud83d\ude00"}`, "$.id", value("😀")},
@@ -146,7 +148,7 @@ func TestLookupIsBounded(t *testing.T) {
 	for name, body := range bodies {
 		start := time.Now()
 		lookup([]byte(body), at)
-		if took := time.Since(start); took > time.Second {
+		if took := time.Since(start); took > 10*time.Second { // quadratic takes minutes
 			t.Errorf("%s: %s", name, took)
 		}
 	}
