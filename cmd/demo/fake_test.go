@@ -112,9 +112,11 @@ func (f *fake) status() rollout.Status {
 	}
 	switch {
 	case f.step >= len(fakeShares):
-		s.Rollout, s.Phase, s.Stable = 1, rollout.PhaseCompleted, f.versions[1]
+		s.Rollout, s.Phase, s.Stable, s.Since = 1, rollout.PhaseCompleted, f.versions[1], f.since
 	case f.step >= 0:
 		s.Rollout, s.Phase, s.Candidate, s.Step = 1, rollout.PhaseProgressing, f.versions[1], f.step
+		since := f.since
+		s.StepStarted = &since
 		for _, share := range fakeShares {
 			s.Steps = append(s.Steps, rollout.StepStatus{Kind: routing.StepTraffic, Share: share})
 		}
@@ -142,7 +144,7 @@ func (f *fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	f.mu.Lock()
 	salt := ""
-	if f.mode == "backwards" {
+	if f.mode == "bad" {
 		salt = strconv.FormatInt(time.Now().UnixNano(), 10) // other users at each request
 	}
 	version := f.versions[0]
@@ -150,7 +152,7 @@ func (f *fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		version = f.versions[1]
 	}
 	f.mu.Unlock()
-	if f.mode == "failing" && bucket(key) > 90 {
+	if f.mode == "bad" && bucket(key) > 95 {
 		http.Error(w, "no healthy upstream", http.StatusServiceUnavailable)
 		return
 	}

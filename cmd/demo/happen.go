@@ -38,12 +38,11 @@ func (p *performance) happen(ctx context.Context, s *summary) (rollout.Status, e
 		return rollout.Status{}, err
 	}
 	defer stop()
-	p.ledger.Begin(p.scene.stable.version+" alone", time.Now())
-	w := &watch{performance: p}
+	w := &watch{performance: p, traffic: time.Now()}
 	if err := w.until(ctx, min(overture, p.step), never); err != nil {
 		return w.status, err
 	}
-	saved := time.Now()
+	w.saved = time.Now()
 	if err := edit(p.conf, p.scene.candidate.version); err != nil {
 		return w.status, err
 	}
@@ -58,7 +57,7 @@ func (p *performance) happen(ctx context.Context, s *summary) (rollout.Status, e
 	stop()
 	p.ledger.End(time.Now())
 	if first, ok := p.ledger.First(p.scene.candidate.version); ok {
-		s.firstAfter = first.Sub(saved)
+		s.firstAfter = first.Sub(w.saved)
 	}
 	w.show(time.Now())
 	return w.status, nil
@@ -97,7 +96,7 @@ to go back the way it came, with rollback, pause or resume in between.
 		return err
 	}
 	defer stop()
-	w := &watch{performance: p}
+	w := &watch{performance: p, traffic: time.Now()}
 	err = w.until(ctx, 24*time.Hour, never)
 	if errors.Is(err, context.Canceled) {
 		return nil
@@ -109,6 +108,10 @@ to go back the way it came, with rollback, pause or resume in between.
 type watch struct {
 	*performance
 	status  rollout.Status
+	traffic time.Time // since when there is some
+	saved   time.Time // the file; zero: not yet
+	stage   string    // of the account
+	reached bool      // the candidate has answered since
 	printed time.Time
 	silent  error // of the admin API; nil while it answers
 }
@@ -165,10 +168,18 @@ func (w *watch) look(ctx context.Context, now time.Time) {
 	for _, text := range news(w.status, status) {
 		w.tell(text)
 	}
-	if w.status.Model != "" && stageOf(status) != stageOf(w.status) {
-		w.ledger.Begin(stageOf(status), now)
-	}
 	w.status = status
+	if name, began, ok := stageOf(status); ok && name != w.stage {
+		if began.Before(w.traffic) {
+			began = w.traffic
+		}
+		w.ledger.Begin(name, began)
+		w.stage = name
+	}
+	if first, ok := w.ledger.First(w.scene.candidate.version); ok && !w.reached && !w.saved.IsZero() {
+		w.reached = true
+		w.tell(fmt.Sprintf("first answer by %s, %d ms after the file was saved", w.scene.candidate.version, first.Sub(w.saved).Milliseconds()))
+	}
 	w.show(now)
 }
 

@@ -16,6 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/headgate/headgate/cmd/demo/traffic"
+	"github.com/headgate/headgate/routing/config"
 	"github.com/headgate/headgate/routing/rollout"
 )
 
@@ -65,20 +66,19 @@ func withFake(t *testing.T, mode string) (code int, stdout, stderr string) {
 	return demo(t, "--headgate", os.Args[0], "--step", "1s")
 }
 
-func TestUsersWhoGoBackAreAFailure(t *testing.T) {
-	code, stdout, stderr := withFake(t, "backwards")
-	if code != exitNo || !regexp.MustCompile(`not as it should be: users went back to an older version \d+ times`).MatchString(stdout) {
-		t.Errorf("exit code %d, want 1\n%s\n%s", code, stdout, stderr)
+func TestFailuresAndUsersWhoGoBackAreToldAndCount(t *testing.T) {
+	code, stdout, stderr := withFake(t, "bad")
+	for _, want := range []string{
+		`not as it should be: users went back to an older version \d+ times`,
+		`not as it should be: \d+ requests failed`,
+		`failed \d+ times: HTTP 503: no healthy upstream`,
+	} {
+		if !regexp.MustCompile(want).MatchString(stdout) {
+			t.Errorf("no %q in\n%s", want, stdout)
+		}
 	}
-	if !strings.Contains(stderr, "demo: logs, configuration and state are in ") {
-		t.Errorf("no word about logs: %s", stderr)
-	}
-}
-
-func TestFailedRequestsAreAFailure(t *testing.T) {
-	code, stdout, stderr := withFake(t, "failing")
-	if code != exitNo || !regexp.MustCompile(`failed \d+ times: HTTP 503: no healthy upstream`).MatchString(stdout) {
-		t.Errorf("exit code %d, want 1\n%s\n%s", code, stdout, stderr)
+	if code != exitNo || !strings.Contains(stderr, "demo: logs, configuration and state are in ") {
+		t.Errorf("exit code %d, want 1: %s", code, stderr)
 	}
 }
 
@@ -178,7 +178,7 @@ func TestServeArguments(t *testing.T) {
 	}
 }
 
-// The ready example is what the demo would write.
+// The ready example is what the demo would write, and headgate takes it.
 func TestExample(t *testing.T) {
 	got, err := release{
 		Listen: "127.0.0.1:8080", Stable: "v1.0.0", StableAt: "127.0.0.1:9101",
@@ -194,6 +194,9 @@ func TestExample(t *testing.T) {
 	want := regexp.MustCompile(`(?m)^#.*\n`).ReplaceAllString(string(example), "")
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("example (-file +demo):\n%s", diff)
+	}
+	if _, err := config.Load("example"); err != nil {
+		t.Error(err)
 	}
 }
 
@@ -241,23 +244,24 @@ func TestTakenOver(t *testing.T) {
 
 func TestNews(t *testing.T) {
 	steps := []rollout.StepStatus{{Share: 10}, {Share: 100}}
-	idle := rollout.Status{Phase: rollout.PhaseIdle, Stable: "v1", Step: -1}
+	at := time.Date(2030, 1, 1, 12, 0, 0, 0, time.UTC)
+	idle := rollout.Status{Phase: rollout.PhaseIdle, Stable: "v1", Step: -1, Since: at}
 	first := rollout.Status{Phase: rollout.PhaseProgressing, Stable: "v1", Candidate: "v2", Rollout: 1, Steps: steps}
 	second := first
-	second.Step = 1
+	second.Step, second.StepStarted = 1, &at
 	paused := second
 	paused.Phase, paused.Reason = rollout.PhasePaused, "paused at 10%"
 	refused := second
 	refused.Rejected = "bad route"
-	done := rollout.Status{Phase: rollout.PhaseCompleted, Stable: "v2", Rollout: 1, Step: -1, Reason: "v2 serves everyone"}
+	done := rollout.Status{Phase: rollout.PhaseCompleted, Stable: "v2", Rollout: 1, Step: -1, Since: at, Reason: "v2 serves everyone"}
 	for name, tc := range map[string]struct {
 		before, after rollout.Status
 		want          []string
 		stage         string
 	}{
 		"first look": {rollout.Status{}, idle, nil, "v1 alone"},
-		"no change":  {first, first, nil, "10%"},
-		"begins":     {idle, first, []string{"rollout 1: from v1 to v2 in 2 steps", "step 1 of 2: 10% of the users to v2"}, "10%"},
+		"no change":  {first, first, nil, ""},
+		"begins":     {idle, first, []string{"rollout 1: from v1 to v2 in 2 steps", "step 1 of 2: 10% of the users to v2"}, ""},
 		"goes on":    {first, second, []string{"step 2 of 2: 100% of the users to v2"}, "100%"},
 		"paused":     {second, paused, []string{"paused: paused at 10%"}, "100%"},
 		"refused":    {second, refused, []string{"an Envoy refused the weights: bad route"}, "100%"},
@@ -267,8 +271,9 @@ func TestNews(t *testing.T) {
 			if diff := cmp.Diff(tc.want, news(tc.before, tc.after)); diff != "" {
 				t.Errorf("news (-want +got):\n%s", diff)
 			}
-			if got := stageOf(tc.after); got != tc.stage {
-				t.Errorf("stage %q, want %q", got, tc.stage)
+			got, began, ok := stageOf(tc.after)
+			if got != tc.stage || ok != (got != "") || ok != began.Equal(at) {
+				t.Errorf("stage %q since %s, want %q since %s", got, began, tc.stage, at)
 			}
 		})
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"time"
 
 	"github.com/headgate/headgate/routing/rollout"
 )
@@ -27,12 +28,17 @@ func news(before, after rollout.Status) []string {
 	return out
 }
 
-// stageOf names the stage of the account that a status belongs to.
-func stageOf(s rollout.Status) string {
-	if s.Step >= 0 && s.Step < len(s.Steps) {
-		return percent(s.Steps[s.Step].Share)
+// stageOf names the stage of the account that a status belongs to, and says
+// when it began. It is not ok between two stages, while new weights are on
+// their way.
+func stageOf(s rollout.Status) (name string, began time.Time, ok bool) {
+	switch {
+	case s.Step < 0 || s.Step >= len(s.Steps):
+		return s.Stable + " alone", s.Since, true
+	case s.StepStarted == nil:
+		return "", time.Time{}, false
 	}
-	return s.Stable + " alone"
+	return percent(s.Steps[s.Step].Share), *s.StepStarted, true
 }
 
 func percent(v float64) string { return fmt.Sprintf("%g%%", v) }

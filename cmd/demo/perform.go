@@ -77,6 +77,7 @@ func (p *performance) play(ctx context.Context) (summary, error) {
 	}
 	s.took = time.Since(p.began)
 	s.outcome = outcome{status: status, account: p.ledger.Account(time.Now(), time.Minute)}
+	s.stages = p.ledger.Stages()
 	s.wrong = p.scene.verdict(s.outcome)
 	return s, nil
 }
@@ -176,8 +177,8 @@ func (p *performance) startGate(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	p.tell(fmt.Sprintf("headgate is ready: Envoy answers at %s, all users get %s", p.address, p.scene.stable.version))
-	p.tell("look at it from another terminal: " + p.headgate + " status " + modelName + " --admin " + p.admin)
+	p.tell("Envoy answers at " + p.address + ", everyone gets " + p.scene.stable.version)
+	p.tell("elsewhere: " + p.headgate + " status " + modelName + " --admin " + p.admin)
 	return nil
 }
 
@@ -243,7 +244,7 @@ func lastLines(path string, n int) string {
 // suggest says what to try next.
 func (p *performance) suggest() {
 	say(p.out, `What to try next:
-  make demo ARGS=--stay      the same, and it goes on until Ctrl-C, to try commands on it
-  cmd/demo/example           the same by hand, with two model servers and headgate in three terminals
+  make demo ARGS=--stay    goes on until Ctrl-C, with commands to try on it
+  cmd/demo/example         the same by hand: two model servers and headgate
   %s --help`, p.headgate)
 }

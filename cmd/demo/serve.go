@@ -119,7 +119,7 @@ func (o serveOptions) serve(ctx context.Context, stdout io.Writer) error {
 	if err != nil {
 		return err
 	}
-	say(stdout, "%s, fitted on %d features, %.1f%% accurate on %d held-out rows, listens on %s", o.version,
+	say(stdout, "%s: %d features, %.1f%% right on %d held-out rows, at %s", o.version,
 		len(m.Features), 100*m.Accuracy(data, data.HeldOut), len(data.HeldOut), l.Addr())
 	h := &http.Server{Handler: s.Handler(), ReadHeaderTimeout: drainWithin}
 	drained := make(chan struct{})

@@ -17,6 +17,7 @@ type summary struct {
 	scene   scene
 	took    time.Duration
 	outcome outcome
+	stages  []traffic.Stage
 	wrong   []string
 	// firstAfter is the time from the saved file to the first answer by the
 	// candidate; 0: it never answered.
@@ -42,7 +43,7 @@ func (s summary) write(w io.Writer) {
 			"after the file was saved")
 	}
 	say(w, "")
-	s.stages(w)
+	s.writeStages(w)
 	for _, why := range slices.Sorted(maps.Keys(a.Failures)) {
 		say(w, "failed %d times: %s", a.Failures[why], why)
 	}
@@ -58,10 +59,10 @@ func (s summary) verdict() string {
 	return "done"
 }
 
-func (s summary) stages(w io.Writer) {
+func (s summary) writeStages(w io.Writer) {
 	const layout = "  %-16s %8s %10s %8s %12s"
 	say(w, layout, "stage", "held", "requests", "failed", "by "+s.scene.candidate.version)
-	for _, stage := range s.outcome.account.Stages {
+	for _, stage := range s.stages {
 		say(w, layout, stage.Name, fmt.Sprintf("%.1f s", stage.Ended.Sub(stage.Began).Seconds()),
 			strconv.Itoa(stage.Requests), strconv.Itoa(stage.Failed),
 			fmt.Sprintf("%.1f%%", 100*answeredBy(stage, s.scene.candidate.version)))

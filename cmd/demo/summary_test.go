@@ -18,11 +18,11 @@ func TestSummary(t *testing.T) {
 		Versions: []traffic.Version{
 			{Name: "v1.0.0", Answered: 10000, Right: 8990}, {Name: "v2.0.0", Answered: 5005, Right: 4900},
 		},
-		Stages: []traffic.Stage{
-			{Name: "v1.0.0 alone", Began: zero, Ended: zero.Add(5 * time.Second), Requests: 1250, Answered: map[string]int{"v1.0.0": 1250}},
-			{Name: "10%", Began: zero, Ended: zero.Add(12 * time.Second), Requests: 3007, Failed: 7, Answered: map[string]int{"v1.0.0": 2700, "v2.0.0": 300}},
-			{Name: "25%", Began: zero, Ended: zero},
-		},
+	}
+	s.stages = []traffic.Stage{
+		{Name: "v1.0.0 alone", Began: zero, Ended: zero.Add(5 * time.Second), Requests: 1250, Answered: map[string]int{"v1.0.0": 1250}},
+		{Name: "10%", Began: zero, Ended: zero.Add(12 * time.Second), Requests: 3007, Failed: 7, Answered: map[string]int{"v1.0.0": 2700, "v2.0.0": 300}},
+		{Name: "25%", Began: zero, Ended: zero},
 	}
 	s.wrong = takenOver(s.outcome)
 	var b strings.Builder

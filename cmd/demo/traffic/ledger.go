@@ -32,6 +32,7 @@ type Ledger struct {
 	failures  map[string]int // by reason
 	firsts    map[string]time.Time
 	over      []time.Time // when requests were over, whoever answered
+	failedAt  []time.Time // the same of those that failed
 	stages    []Stage
 }
 
@@ -85,7 +86,6 @@ type Account struct {
 	Failures  map[string]int // by reason
 	PerSecond float64        // requests, over the window
 	Versions  []Version      // from the oldest on
-	Stages    []Stage
 }
 
 // NewLedger returns an empty ledger for versions in their order of age.
@@ -100,12 +100,13 @@ func NewLedger(oldestFirst ...string) *Ledger {
 	return l
 }
 
-// Begin ends the stage that goes on, if any, and begins another.
+// Begin ends the stage that goes on, if any, and begins another. The time may
+// have passed: who moves the traffic is asked, and tells, a little later.
 func (l *Ledger) Begin(stage string, at time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.end(at)
-	l.stages = append(l.stages, Stage{Name: stage, Began: at, Answered: map[string]int{}})
+	l.stages = append(l.stages, Stage{Name: stage, Began: at})
 }
 
 // End ends the stage that goes on, if any.
@@ -136,30 +137,19 @@ func (l *Ledger) Record(r Result) {
 	defer l.mu.Unlock()
 	l.sent++
 	l.over = append(l.over, r.At.Add(r.Took))
-	stage := l.stage()
-	stage.Requests++
 	if _, known := l.versions[r.Version]; !known && r.Failure == "" {
 		r.Failure = "answered by an unknown version"
 	}
 	if r.Failure != "" {
 		l.failed++
 		l.failures[r.Failure]++
-		stage.Failed++
+		l.failedAt = append(l.failedAt, r.At.Add(r.Took))
 		if t, known := l.versions[r.Version]; known {
 			t.failed++
 		}
 		return
 	}
-	stage.Answered[r.Version]++
 	l.answered(r)
-}
-
-// stage returns the stage that goes on, or one that nobody asks for.
-func (l *Ledger) stage() *Stage {
-	if n := len(l.stages); n > 0 && l.stages[n-1].Ended.IsZero() {
-		return &l.stages[n-1]
-	}
-	return &Stage{Answered: map[string]int{}}
 }
 
 func (l *Ledger) answered(r Result) {
@@ -214,11 +204,45 @@ func (l *Ledger) Account(now time.Time, window time.Duration) Account {
 	for i := range a.Versions {
 		a.Versions[i].Share /= max(float64(answered), 1)
 	}
-	for _, s := range l.stages {
-		s.Answered = maps.Clone(s.Answered)
-		a.Stages = append(a.Stages, s)
-	}
 	return a
+}
+
+// Stages returns the stages in their order.
+func (l *Ledger) Stages() []Stage {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var out []Stage
+	for _, s := range l.stages {
+		out = append(out, l.count(s))
+	}
+	return out
+}
+
+// count fills in what was over in a stage.
+func (l *Ledger) count(s Stage) Stage {
+	s.Requests, s.Failed = s.times(l.over), s.times(l.failedAt)
+	s.Answered = map[string]int{}
+	for _, name := range l.order {
+		var answered []time.Time
+		for _, a := range l.versions[name].latencies {
+			answered = append(answered, a.over)
+		}
+		if n := s.times(answered); n > 0 {
+			s.Answered[name] = n
+		}
+	}
+	return s
+}
+
+// times returns how many of the times are within the stage.
+func (s Stage) times(all []time.Time) int {
+	n := 0
+	for _, t := range all {
+		if !t.Before(s.Began) && (s.Ended.IsZero() || t.Before(s.Ended)) {
+			n++
+		}
+	}
+	return n
 }
 
 // within returns the latencies of the answers since a time, sorted. Results

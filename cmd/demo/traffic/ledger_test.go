@@ -24,9 +24,9 @@ func TestLedgerCounts(t *testing.T) {
 	l.Begin("all on v1", zero)
 	l.Record(at(0, "ann", "v1", true))
 	l.Record(at(100, "bob", "v1", false))
-	l.Begin("50%", zero.Add(time.Second))
 	l.Record(at(1000, "ann", "v2", true))
 	l.Record(at(1200, "cid", "v2", true))
+	l.Begin("50%", zero.Add(time.Second)) // it is told late
 	failed := at(1400, "bob", "v1", false)
 	failed.Failure = "HTTP 500"
 	l.Record(failed)
@@ -44,14 +44,17 @@ func TestLedgerCounts(t *testing.T) {
 			{Name: "v1", Answered: 3, Failed: 1, Right: 2, Users: 1, PerSecond: 0.5, Share: 1.0 / 3, P50: time.Millisecond, P99: time.Millisecond},
 			{Name: "v2", Answered: 2, Right: 2, Users: 2, PerSecond: 1, Share: 2.0 / 3, P50: time.Millisecond, P99: time.Millisecond},
 		},
-		Stages: []Stage{
-			{Name: "all on v1", Began: zero, Ended: zero.Add(time.Second), Requests: 2, Answered: map[string]int{"v1": 2}},
-			{Name: "50%", Began: zero.Add(time.Second), Ended: zero.Add(2 * time.Second), Requests: 5, Failed: 3, Answered: map[string]int{"v2": 2}},
-		},
 	}
 	got := l.Account(zero.Add(3*time.Second), 2*time.Second)
 	if diff := cmp.Diff(want, got, cmpopts.EquateApprox(0, 1e-9)); diff != "" {
 		t.Errorf("account (-want +got):\n%s", diff)
+	}
+	stages := []Stage{
+		{Name: "all on v1", Began: zero, Ended: zero.Add(time.Second), Requests: 2, Answered: map[string]int{"v1": 2}},
+		{Name: "50%", Began: zero.Add(time.Second), Ended: zero.Add(2 * time.Second), Requests: 5, Failed: 3, Answered: map[string]int{"v2": 2}},
+	}
+	if diff := cmp.Diff(stages, l.Stages()); diff != "" {
+		t.Errorf("stages (-want +got):\n%s", diff)
 	}
 	if first, ok := l.First("v2"); !ok || !first.Equal(zero.Add(1001*time.Millisecond)) {
 		t.Errorf("first answer of v2: %v %v", first, ok)

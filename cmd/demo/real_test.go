@@ -1,0 +1,56 @@
+package main
+
+import (
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"runtime/debug"
+	"testing"
+
+	"github.com/headgate/headgate/envoy/envoytest"
+)
+
+// buildHeadgate builds the program that the demo is about, with the race
+// detector when the test has it: its packages are compiled that way already.
+func buildHeadgate(t *testing.T) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "headgate")
+	args := []string{"build", "-ldflags=-s -w", "-o", path}
+	if info, ok := debug.ReadBuildInfo(); ok {
+		for _, s := range info.Settings {
+			if s.Key == "-race" && s.Value == "true" {
+				args = append(args, "-race")
+			}
+		}
+	}
+	cmd := exec.CommandContext(t.Context(), "go", append(args, "../headgate")...)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("build headgate: %v\n%s", err, out)
+	}
+	return path
+}
+
+// Scene 1 with headgate and a real Envoy, in short.
+func TestSceneOne(t *testing.T) {
+	headgate, envoy := buildHeadgate(t), envoytest.Binary(t)
+	prepare(t, "")
+	code, stdout, stderr := demo(t, "--headgate", headgate, "--envoy", envoy, "--step", "1s")
+	if code != exitFine || stderr != "" {
+		t.Fatalf("exit code %d\n%s\n%s", code, stdout, stderr)
+	}
+	for _, want := range []string{
+		`step 4 of 4: 100% of the users to v2\.0\.0`,
+		`completed: v2\.0\.0 serves everyone`,
+		`requests sent +\d{4}\n`,
+		`\n  failed +0\n`,
+		`users who changed version backwards +0\n`,
+		`accuracy of v2\.0\.0 +9[5-9]\.\d%`,
+		// Requests under way when the weights change are counted where they end.
+		`\n  v1\.0\.0 alone .* 0\.\d%\n`,
+		`\n  100% .* (9\d|100)\.\d%\n`,
+	} {
+		if !regexp.MustCompile(want).MatchString(stdout) {
+			t.Errorf("no %q in\n%s", want, stdout)
+		}
+	}
+}
