@@ -14,7 +14,7 @@ import (
 	"github.com/headgate/headgate/routing/rollout"
 )
 
-// pollEvery is how often --wait and --watch ask.
+// How often --wait and --watch ask.
 const (
 	waitEvery  = 100 * time.Millisecond
 	watchEvery = time.Second
@@ -44,6 +44,12 @@ func in(phases ...rollout.Phase) func(rollout.Status) bool {
 	}
 }
 
+// stepRuns tells whether the rollout's step has begun to run, or none is left.
+// Before, its candidate may still be asked whether it answers.
+func stepRuns(s rollout.Status) bool {
+	return s.Phase == rollout.PhaseProgressing && s.StepStarted != nil || s.Phase == rollout.PhaseCompleted
+}
+
 var actions = []action{
 	{
 		name: rollout.ActionPromote, short: "Skip the remaining steps: the candidate serves everyone",
@@ -61,7 +67,7 @@ var actions = []action{
 		name: rollout.ActionResume, short: "Go on after a pause",
 		long:    "resume lets the step of MODEL go on where pause stopped it.",
 		example: `  headgate resume churn`,
-		reached: in(rollout.PhaseProgressing, rollout.PhaseCompleted), undone: in(rollout.PhaseRolledBack, rollout.PhaseBlocked),
+		reached: stepRuns, undone: in(rollout.PhaseRolledBack, rollout.PhaseBlocked),
 	},
 	{
 		name: rollout.ActionRollback, short: "Back to the stable version, now",
@@ -74,13 +80,13 @@ goes back to the version that served before.`,
 		name: rollout.ActionRetry, short: "After going back: a new rollout of the same version",
 		long:    "retry begins a new rollout of MODEL to the version that went back, from the first step.",
 		example: `  headgate retry churn --reason "the model server was restarted"`,
-		reached: in(rollout.PhaseProgressing, rollout.PhaseCompleted), undone: in(rollout.PhaseRolledBack, rollout.PhaseBlocked),
+		reached: stepRuns, undone: in(rollout.PhaseRolledBack, rollout.PhaseBlocked),
 	},
 	{
 		name: rollout.ActionSkip, short: "End this step and begin the next",
 		long:    "skip ends the step of MODEL that runs. After the last step the candidate serves everyone.",
 		example: `  headgate skip churn`,
-		reached: in(rollout.PhaseProgressing, rollout.PhaseCompleted), undone: in(rollout.PhaseRolledBack, rollout.PhaseBlocked),
+		reached: stepRuns, undone: in(rollout.PhaseRolledBack, rollout.PhaseBlocked),
 	},
 	{
 		name: rollout.ActionAdopt, short: "Say which version serves, when headgate does not know",
@@ -111,8 +117,8 @@ func (p *program) actionCommand(a action) *cobra.Command {
 		Long: a.long + `
 
 With --wait it returns when every connected Envoy has acknowledged. When they do
-not within --timeout, the exit code is 3: the command holds, and the Envoys that
-do not have it are named.`,
+not within --timeout, the exit code is 3: the command holds, and what is missing
+is named. When somebody else has undone it meanwhile, the exit code is 1.`,
 		Example:           a.example,
 		Args:              exactly("MODEL"),
 		ValidArgsFunction: p.completeModel,

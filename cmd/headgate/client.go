@@ -151,7 +151,7 @@ func (c *client) do(ctx context.Context, method, path string, body []byte, v any
 		if errors.As(err, &wrapped) {
 			err = wrapped.Err
 		}
-		return fmt.Errorf("headgate at %s does not answer: %w (does it run there? --admin or $HEADGATE_ADMIN say where)", c.shown, err)
+		return fmt.Errorf("no answer from %s: %w (does headgate run there? --admin or $HEADGATE_ADMIN say where)", c.shown, err)
 	}
 	defer answer.Body.Close()
 	content, err := io.ReadAll(io.LimitReader(answer.Body, maxAnswer))

@@ -54,8 +54,8 @@ func (o *serverOptions) flags(cmd *cobra.Command) {
 	f.StringVar(&o.GRPCKey, "grpc-key", "", "PEM `FILE` of its key")
 	f.StringVar(&o.GRPCClientCA, "grpc-client-ca", "", "PEM `FILE` of the authority that signs the Envoys' certificates")
 	f.DurationVar(&o.DrainTimeout, "drain-timeout", 5*time.Second, "how long SIGTERM waits for requests under way, at most 9s")
-	f.StringVar(&o.LogFormat, "log-format", "text", "text or json")
-	f.TextVar(&o.LogLevel, "log-level", slog.LevelInfo, "debug, info, warn or error")
+	f.StringVar(&o.LogFormat, "log-format", "text", "`FORM`: text or json")
+	f.TextVar(&o.LogLevel, "log-level", slog.LevelInfo, "`LEVEL`: debug, info, warn or error")
 }
 
 // check tells all that is wrong with the flags.

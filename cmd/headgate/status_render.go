@@ -216,10 +216,10 @@ func seconds(s *float64) string {
 	}
 	d := time.Duration(*s * float64(time.Second))
 	unit := time.Nanosecond
-	for unit*1000 <= d && unit < time.Second {
-		unit *= 1000
+	for unit*1000 <= d {
+		unit *= 10
 	}
-	return d.Round(max(unit/100, 1)).String()
+	return d.Round(unit).String()
 }
 
 // ago writes a time span as people say it: 42s, 3m20s, 5h2m, 3d4h.

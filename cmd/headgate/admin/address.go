@@ -36,8 +36,11 @@ func ParseAddress(addr string) (network, address string, err error) {
 // as beyond, since what it resolves to can change.
 func CheckExposure(addr string, tokens bool) error {
 	local, err := isLocal(addr)
-	if err != nil || local || tokens {
-		return err
+	if err != nil {
+		return fmt.Errorf("admin address %w", err)
+	}
+	if local || tokens {
+		return nil
 	}
 	return fmt.Errorf("admin address %s: is beyond loopback: needs --admin-tokens FILE, "+
 		"or everybody who can connect could move traffic; listen on 127.0.0.1 or on unix:PATH otherwise", addr)
@@ -47,8 +50,11 @@ func CheckExposure(addr string, tokens bool) error {
 // addr: beyond loopback it needs mutual TLS.
 func CheckGRPCExposure(addr string, mutualTLS bool) error {
 	local, err := isLocal(addr)
-	if err != nil || local || mutualTLS {
-		return err
+	if err != nil {
+		return fmt.Errorf("grpc address %w", err)
+	}
+	if local || mutualTLS {
+		return nil
 	}
 	return fmt.Errorf("grpc address %s: is beyond loopback: needs mutual TLS (--grpc-cert, --grpc-key and --grpc-client-ca), "+
 		"or everybody who can connect could read the configuration and forge records; listen on 127.0.0.1 or on unix:PATH otherwise", addr)

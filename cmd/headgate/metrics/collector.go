@@ -1,8 +1,10 @@
 package metrics
 
 import (
+	"context"
 	"net/http"
 	"sync"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -49,6 +51,19 @@ func (c *Collector) Follow(updates <-chan rollout.Update) {
 	for u := range updates {
 		if !u.Lost {
 			c.note(u.Status)
+		}
+	}
+}
+
+// Run does what Follow does until ctx ends. A subscription that ends because
+// the collector was too slow is followed by another one; what was missed then
+// is noted at the next scrape.
+func (c *Collector) Run(ctx context.Context, subscribe func(context.Context) <-chan rollout.Update) {
+	for ctx.Err() == nil {
+		c.Follow(subscribe(ctx))
+		select { // a source that has ended for good closes every subscription at once
+		case <-ctx.Done():
+		case <-time.After(time.Second):
 		}
 	}
 }

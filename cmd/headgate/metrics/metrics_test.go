@@ -1,9 +1,11 @@
 package metrics
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/testutil"
@@ -210,6 +212,30 @@ func TestAcknowledgedSharesAreTheLastOnesThatEveryEnvoyHad(t *testing.T) {
 
 	status.Acknowledged = true
 	check("and has arrived", "headgate_share_acknowledged_ratio{model=\"churn\",version=\"v1\"} 1\n")
+}
+
+func TestALostSubscriptionIsRenewed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		c := New(Sources{})
+		subscriptions := 0
+		c.Run(ctx, func(context.Context) <-chan rollout.Update {
+			subscriptions++
+			updates := make(chan rollout.Update, 1)
+			if subscriptions == 3 {
+				updates <- rollout.Update{Status: moving("churn", 25, true)}
+				cancel()
+			} else {
+				updates <- rollout.Update{Lost: true}
+			}
+			close(updates)
+			return updates
+		})
+		if subscriptions != 3 || c.acknowledged["churn"]["v2"] != 25 {
+			t.Errorf("%d subscriptions, noted %v", subscriptions, c.acknowledged)
+		}
+	})
 }
 
 func TestManyModelsAreToldInShort(t *testing.T) {
