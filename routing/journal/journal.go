@@ -188,7 +188,7 @@ func explain(path string, err error) error {
 	if !errors.As(err, &lite) {
 		return fmt.Errorf("journal %s: %w", path, err)
 	}
-	what := ""
+	var what string
 	switch lite.Code() & 0xff {
 	case sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED:
 		what = "is in use by another process; a journal belongs to one headgate"

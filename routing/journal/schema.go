@@ -3,6 +3,7 @@ package journal
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 )
 
@@ -59,7 +60,7 @@ func (j *Journal) prepare(ctx context.Context) error {
 			return err
 		}
 	case app != applicationID:
-		return fmt.Errorf("is a SQLite database, but not a journal of headgate")
+		return errors.New("is a SQLite database, but not a journal of headgate")
 	case version > schemaVersion:
 		return fmt.Errorf("has schema %d, this headgate knows %d: it was written by a newer headgate, which has to be used to go on", version, schemaVersion)
 	}

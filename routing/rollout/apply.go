@@ -41,42 +41,64 @@ type change struct {
 }
 
 // changes asks Next about every model that the configuration changes. It
-// changes nothing.
+// changes nothing. What is the same pointer as before costs a comparison.
 func (c *Controller) changes(cfg *routing.Config, now time.Time) ([]change, []ConfigProblem) {
-	var changes []change
+	edited, gone := c.compare(cfg)
+	changes := make([]change, 0, len(edited)+len(gone))
 	var problems []ConfigProblem
-	configured := make(map[string]bool, len(cfg.Models))
-	for _, m := range cfg.Models {
-		configured[m.Name] = true
-		e := c.entries[m.Name]
-		if e != nil && e.state.Wanted != nil && sameModel(e.model, m) {
-			continue
-		}
+	for _, m := range edited {
 		before := State{Model: m.Name}
-		if e != nil {
+		if e := c.entries[m.Name]; e != nil {
 			before = e.state
 		}
 		next, effects := Next(before, Configured{Wanted: WantedOf(m), Held: c.held[m.Name]}, now)
 		problems = append(problems, problemsOf(m, effects)...)
 		changes = append(changes, change{m.Name, m, next, effects})
 	}
-	var serving int
-	for name, e := range c.entries {
-		if !e.state.Known() || configured[name] {
-			continue
-		}
-		serving++
-		next, effects := Next(e.state, Removed{}, now)
+	for _, name := range gone {
+		next, effects := Next(c.entries[name].state, Removed{}, now)
 		changes = append(changes, change{name, nil, next, effects})
 	}
-	if len(cfg.Models) == 0 && serving > 0 {
+	if len(cfg.Models) == 0 && len(gone) > 0 {
 		problems = append(problems, ConfigProblem{
-			Message: fmt.Sprintf("no model is configured, and %d serve: a configuration must not take all of them away", serving),
+			Message: fmt.Sprintf("no model is configured, and %d serve: a configuration must not take all of them away", len(gone)),
 		})
 	}
 	slices.SortFunc(changes, func(a, b change) int { return cmp.Compare(a.name, b.name) })
 	return changes, problems
 }
+
+// compare returns the models that are new or edited, and the names of those
+// that are gone. Before the first configuration of a process all are edited.
+func (c *Controller) compare(cfg *routing.Config) (edited []*routing.Model, gone []string) {
+	if c.plan == nil {
+		for name, e := range c.entries {
+			if _, there := slices.BinarySearchFunc(cfg.Models, name, byName); !there && e.state.Phase != "" && !e.state.Retired {
+				gone = append(gone, name)
+			}
+		}
+		return cfg.Models, gone
+	}
+	old := c.cfg.Models
+	for _, m := range cfg.Models {
+		for len(old) > 0 && old[0].Name < m.Name {
+			gone, old = append(gone, old[0].Name), old[1:]
+		}
+		same := false
+		if len(old) > 0 && old[0].Name == m.Name {
+			same, old = sameModel(old[0], m), old[1:]
+		}
+		if !same {
+			edited = append(edited, m)
+		}
+	}
+	for _, m := range old {
+		gone = append(gone, m.Name)
+	}
+	return edited, gone
+}
+
+func byName(m *routing.Model, name string) int { return cmp.Compare(m.Name, name) }
 
 func problemsOf(m *routing.Model, effects []Effect) []ConfigProblem {
 	var problems []ConfigProblem
@@ -168,7 +190,6 @@ func (c *Controller) commit(cfg *routing.Config, changes []change) {
 		touched[i] = e
 	}
 	c.mu.Unlock()
-	c.plan = nil
 	for i, e := range touched {
 		c.replan(e)
 		c.carryOut(e, changes[i].effects)
@@ -182,8 +203,8 @@ func (c *Controller) commit(cfg *routing.Config, changes []change) {
 // sameModel tells whether two models differ in nothing but where they stand in
 // a file.
 func sameModel(a, b *routing.Model) bool {
-	if a == b || a == nil || b == nil {
-		return a == b
+	if a == b {
+		return true
 	}
 	moved := *b
 	moved.Source = a.Source

@@ -19,7 +19,7 @@ func (t *transition) configured(e Configured) {
 	t.s.Wanted, t.s.Retired = &w, false
 	switch {
 	case t.s.Phase == "" && len(e.Held) > 0:
-		t.write(KindBlocked, ActorEnvoy, fmt.Sprintf("the journal is empty, and Envoys hold %s", strings.Join(e.Held, ", ")),
+		t.write(KindBlocked, ActorEnvoy, "the journal is empty, and Envoys hold "+strings.Join(e.Held, ", "),
 			data{Held: slices.Clone(e.Held)})
 	case t.s.Phase == "" || retired:
 		t.seen()

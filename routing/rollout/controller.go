@@ -37,13 +37,13 @@ type Controller struct {
 	mu      sync.RWMutex
 	entries map[string]*entry
 	cfg     *routing.Config // in force; nil: none yet
+	plan    *routing.Plan   // published; nil: none yet
 	untaken *routing.Config // the journal could not be written for it; tried again
 	takeErr error           // why
 	settled bool            // what Envoys held is known, or does not matter
 	held    map[string][]string
 
 	// Only Run uses what follows.
-	plan     *routing.Plan
 	hold     []string
 	replaced []*entry          // whose plan is newer than c.plan
 	watched  map[string]*entry // running, or not acknowledged since the last change
@@ -125,7 +125,7 @@ func (c *Controller) Run(ctx context.Context) error {
 // stop ends timers and probes, and writes the clocks down.
 func (c *Controller) stop() {
 	now := time.Now()
-	var records []*Record
+	records := make([]*Record, 0, len(c.watched))
 	for _, e := range c.entries {
 		e.stopTimer()
 		e.stopProbe()

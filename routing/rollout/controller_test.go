@@ -466,6 +466,24 @@ func TestEmptyJournal(t *testing.T) {
 			t.Errorf("still on hold: %v", f.hold)
 		}
 	})
+	bubble(t, "what is on hold follows the configuration", func(t *testing.T) {
+		f := newFleet()
+		f.held = map[string][]string{"churn": {"v1"}, "later": {"v1"}}
+		g := start(t, journal.NewMemory(), f)
+		g.apply(churn(), churn(named("fraud")))
+		f.connect("envoy-1")
+		synctest.Wait()
+		g.apply(churn(), churn(named("fraud")), churn(named("later")))
+		if diff := cmp.Diff([]string{"churn", "later"}, f.hold); diff != "" {
+			t.Errorf("hold (-want +got):\n%s", diff)
+		}
+		g.apply(churn(named("fraud")), churn(named("later")))
+		if diff := cmp.Diff([]string{"later"}, f.hold); diff != "" {
+			t.Errorf("hold (-want +got):\n%s", diff)
+		}
+		g.apply(churn(named("fraud")), churn(named("later")), churn())
+		g.want(rollout.PhaseIdle, -1, "v1 100%")
+	})
 }
 
 func TestJournalRefuses(t *testing.T) {

@@ -73,6 +73,8 @@ type Wake struct{ After time.Duration }
 // Refused says that the event cannot be: the state stays as it was and there
 // is no other effect. As an error it is the answer to a command, as part of a
 // [ConfigError] the answer to an edit.
+//
+//nolint:errname // it is an effect first
 type Refused struct {
 	Path   string // in the model's file; empty for a command
 	Reason string

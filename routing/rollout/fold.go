@@ -60,7 +60,7 @@ type stepData struct {
 }
 
 func stepsData(steps []routing.Step) []stepData {
-	var out []stepData
+	out := make([]stepData, 0, len(steps))
 	for _, s := range steps {
 		out = append(out, stepData{Kind: s.Kind, Share: s.Share, For: s.For, Hold: s.Hold})
 	}
@@ -68,7 +68,10 @@ func stepsData(steps []routing.Step) []stepData {
 }
 
 func (d data) steps() []routing.Step {
-	var out []routing.Step
+	if len(d.Steps) == 0 {
+		return nil
+	}
+	out := make([]routing.Step, 0, len(d.Steps))
 	for _, s := range d.Steps {
 		out = append(out, routing.Step{Kind: s.Kind, Share: s.Share, For: s.For, Hold: s.Hold})
 	}

@@ -244,10 +244,11 @@ func brief(s State) string {
 	if s.Running() && !s.Clock.Since.IsZero() {
 		text += " clock"
 	}
+	var b strings.Builder
 	for _, r := range s.Split().Ranges {
-		text += fmt.Sprintf(" %s:%s", r.Version, r.Weight)
+		fmt.Fprintf(&b, " %s:%s", r.Version, r.Weight)
 	}
-	return text
+	return text + b.String()
 }
 
 func outcome(before, s State, effects []Effect) string {

@@ -10,10 +10,10 @@ import (
 // replan builds the plan of a model anew if it is another one.
 func (c *Controller) replan(e *entry) {
 	plan := planOf(e)
-	if plan == e.plan {
+	if plan != nil && plan == e.plan {
 		return
 	}
-	e.plan = plan
+	e.plan = plan // nil: the list of models on hold may be another one
 	c.replaced = append(c.replaced, e)
 }
 
@@ -33,21 +33,25 @@ func planOf(e *entry) *routing.ModelPlan {
 // flush publishes what has changed. One model that changed costs a copy of the
 // pointers to all.
 func (c *Controller) flush() {
-	if c.cfg == nil || c.plan != nil && len(c.replaced) == 0 {
+	if c.cfg == nil || c.plan != nil && c.plan.Config == c.cfg && len(c.replaced) == 0 {
 		return
 	}
-	if !c.patch() {
-		c.rebuild()
+	plan := c.patch()
+	if plan == nil {
+		plan = c.rebuild()
 	}
 	c.replaced = nil
+	c.mu.Lock()
+	c.plan = plan
+	c.mu.Unlock()
 	c.publisher.Publish(c.plan, c.hold)
 }
 
-// patch puts the models that changed into a copy of the plan. It fails when
-// the plan gains or loses a model.
-func (c *Controller) patch() bool {
+// patch puts the models that changed into a copy of the plan. It returns nil
+// when the plan gains or loses a model.
+func (c *Controller) patch() *routing.Plan {
 	if c.plan == nil {
-		return false
+		return nil
 	}
 	plan := &routing.Plan{Config: c.cfg, Models: slices.Clone(c.plan.Models)}
 	for _, e := range c.replaced {
@@ -55,15 +59,14 @@ func (c *Controller) patch() bool {
 			return strings.Compare(p.Model.Name, name)
 		})
 		if !found || e.plan == nil {
-			return false
+			return nil
 		}
 		plan.Models[i] = e.plan
 	}
-	c.plan = plan
-	return true
+	return plan
 }
 
-func (c *Controller) rebuild() {
+func (c *Controller) rebuild() *routing.Plan {
 	plan := &routing.Plan{Config: c.cfg, Models: make([]*routing.ModelPlan, 0, len(c.cfg.Models))}
 	c.hold = nil
 	for _, m := range c.cfg.Models {
@@ -73,5 +76,5 @@ func (c *Controller) rebuild() {
 			c.hold = append(c.hold, m.Name)
 		}
 	}
-	c.plan = plan
+	return plan
 }

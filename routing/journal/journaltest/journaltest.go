@@ -68,7 +68,7 @@ func replay(t *testing.T, j rollout.Journal) []rollout.Record {
 
 func roundTrip(t *testing.T, s Store) {
 	j := s.Open(t)
-	var want []rollout.Record
+	want := make([]rollout.Record, 0, 10)
 	for i := range 5 {
 		a, b := record("churn", i), record("fraud", i)
 		mustAppend(t, j, a, b)
