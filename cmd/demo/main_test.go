@@ -166,6 +166,13 @@ func TestServeModelRefuses(t *testing.T) {
 	}
 }
 
+func TestServeModelEndsWithItsLeash(t *testing.T) {
+	code, stdout, stderr := demo(t, serveCommand, "--leash") // standard input is at its end
+	if code != exitFine || !strings.HasPrefix(stdout, "v1.0.0: 2 features, 89.9% right on 227 held-out rows, at 127.0.0.1:") {
+		t.Errorf("exit code %d, %s\n%s", code, stdout, stderr)
+	}
+}
+
 func TestServeArguments(t *testing.T) {
 	o := serveOptions{version: "v2.0.0", recipe: "full", listen: "127.0.0.1:0", leash: true}
 	o.faults.FailRate, o.faults.Delay, o.faults.Skew = 0.05, 300*time.Millisecond, map[string]float64{"area_mean": 0.01}

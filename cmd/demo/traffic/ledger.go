@@ -211,9 +211,9 @@ func (l *Ledger) Account(now time.Time, window time.Duration) Account {
 func (l *Ledger) Stages() []Stage {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	var out []Stage
-	for _, s := range l.stages {
-		out = append(out, l.count(s))
+	out := make([]Stage, len(l.stages))
+	for i, s := range l.stages {
+		out[i] = l.count(s)
 	}
 	return out
 }
@@ -223,9 +223,10 @@ func (l *Ledger) count(s Stage) Stage {
 	s.Requests, s.Failed = s.times(l.over), s.times(l.failedAt)
 	s.Answered = map[string]int{}
 	for _, name := range l.order {
-		var answered []time.Time
-		for _, a := range l.versions[name].latencies {
-			answered = append(answered, a.over)
+		latencies := l.versions[name].latencies
+		answered := make([]time.Time, len(latencies))
+		for i, a := range latencies {
+			answered[i] = a.over
 		}
 		if n := s.times(answered); n > 0 {
 			s.Answered[name] = n
