@@ -15,6 +15,8 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
 
+	"github.com/headgate/headgate/envoy"
+
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 )
 
@@ -25,9 +27,10 @@ type controlPlane struct {
 	discoveryv3.UnimplementedAggregatedDiscoveryServiceServer
 	grpc_health_v1.UnimplementedHealthServer
 
-	socket string
-	server *grpc.Server
-	served chan struct{}
+	address envoy.Address
+	options []grpc.ServerOption
+	server  *grpc.Server
+	served  chan struct{}
 
 	mu        sync.Mutex
 	resources map[string][]*discoveryv3.Resource // by type
@@ -39,10 +42,11 @@ type controlPlane struct {
 	frozen    chan struct{} // not nil: health checks wait until it is closed
 }
 
-func newControlPlane(t *testing.T, socket string) *controlPlane {
+func newControlPlane(t *testing.T, address envoy.Address, options ...grpc.ServerOption) *controlPlane {
 	t.Helper()
 	c := &controlPlane{
-		socket:    socket,
+		address:   address,
+		options:   options,
 		resources: map[string][]*discoveryv3.Resource{},
 		held:      map[string]bool{},
 		asked:     map[string]bool{},
@@ -54,12 +58,16 @@ func newControlPlane(t *testing.T, socket string) *controlPlane {
 
 func (c *controlPlane) start(t *testing.T) {
 	t.Helper()
-	_ = os.Remove(c.socket)
-	listener, err := net.Listen("unix", c.socket)
+	network, target := "tcp", net.JoinHostPort(c.address.Host, strconv.Itoa(int(c.address.Port)))
+	if c.address.Unix != "" {
+		network, target = "unix", c.address.Unix
+		_ = os.Remove(target)
+	}
+	listener, err := net.Listen(network, target)
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := grpc.NewServer()
+	server := grpc.NewServer(c.options...)
 	discoveryv3.RegisterAggregatedDiscoveryServiceServer(server, c)
 	grpc_health_v1.RegisterHealthServer(server, c)
 	c.server, c.served = server, make(chan struct{})

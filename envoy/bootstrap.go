@@ -199,12 +199,13 @@ func adsSource() *corev3.ConfigSource {
 // layers before it asks for a listener; it would open one without the weights
 // if this had a timeout.
 func layeredRuntime(names []string) *bootstrapv3.LayeredRuntime {
-	layers := []*bootstrapv3.RuntimeLayer{{
+	layers := make([]*bootstrapv3.RuntimeLayer, 0, len(names)+2)
+	layers = append(layers, &bootstrapv3.RuntimeLayer{
 		Name: "base",
 		LayerSpecifier: &bootstrapv3.RuntimeLayer_StaticLayer{StaticLayer: &structpb.Struct{Fields: map[string]*structpb.Value{
 			"re2.max_program_size.error_level": structpb.NewNumberValue(regexProgram),
 		}}},
-	}}
+	})
 	for _, name := range names {
 		layers = append(layers, &bootstrapv3.RuntimeLayer{
 			Name: name,

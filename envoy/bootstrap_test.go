@@ -1,6 +1,8 @@
 package envoy_test
 
 import (
+	"crypto/tls"
+	"crypto/x509"
 	"fmt"
 	"net/http"
 	"os"
@@ -10,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/structpb"
 
@@ -73,6 +77,11 @@ func TestBootstrapIsAccepted(t *testing.T) {
 			if text != render(t, options) {
 				t.Error("equal options give different bytes")
 			}
+			// With its usual timeout of 15 s Envoy goes on without weights, and
+			// is live without listeners. Clusters, listeners and 16 layers:
+			if got := strings.Count(text, "initial_fetch_timeout: 0s"); got != 18 {
+				t.Errorf("%d resources are waited for without a limit, want 18", got)
+			}
 			path := filepath.Join(t.TempDir(), "envoy.yaml")
 			if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 				t.Fatal(err)
@@ -111,26 +120,82 @@ func TestBootstrapIsRefused(t *testing.T) {
 	}
 }
 
-// live starts an Envoy on the bootstrap of a child, with a control plane that
-// has a listener, a cluster and weights for it.
+// live starts an Envoy on the bootstrap of a child, with a control plane, not
+// started yet, that has a listener, a cluster and weights for it.
 func live(t *testing.T) (*envoytest.Envoy, *controlPlane, *stage) {
 	t.Helper()
 	s := newStage(t)
-	control := newControlPlane(t, s.dir+"/xds.sock")
+	control := newControlPlane(t, envoy.Address{Unix: s.dir + "/xds.sock"})
+	control.serve(t, s)
+	proxy := envoytest.Start(t, render(t, envoy.BootstrapOptions{
+		NodeID: "child", RuntimeLayers: layers(),
+		Server: control.address, Admin: envoy.Address{Unix: s.dir + "/admin.sock"},
+	}), envoytest.NoWait())
+	return proxy, control, s
+}
+
+// serve gives c the resources of s. Only the first runtime layer exists: the
+// others are answered as not there, which is an answer too.
+func (c *controlPlane) serve(t *testing.T, s *stage) {
+	t.Helper()
 	static := s.bootstrap.GetStaticResources()
 	weights, err := structpb.NewStruct(map[string]any{"demo.weight": 25})
 	if err != nil {
 		t.Fatal(err)
 	}
-	control.set(t, map[string]proto.Message{"front": static.GetListeners()[0]})
-	control.set(t, map[string]proto.Message{"model": static.GetClusters()[0]})
-	// The other layers are answered as not there, which is an answer too.
-	control.set(t, map[string]proto.Message{layers()[0]: &runtimev3.Runtime{Name: layers()[0], Layer: weights}})
-	proxy := envoytest.Start(t, render(t, envoy.BootstrapOptions{
-		NodeID: "child", RuntimeLayers: layers(),
-		Server: envoy.Address{Unix: control.socket}, Admin: envoy.Address{Unix: s.dir + "/admin.sock"},
-	}), envoytest.NoWait())
-	return proxy, control, s
+	first := layers()[0]
+	c.set(t, map[string]proto.Message{"front": static.GetListeners()[0]})
+	c.set(t, map[string]proto.Message{"model": static.GetClusters()[0]})
+	c.set(t, map[string]proto.Message{first: &runtimev3.Runtime{Name: first, Layer: weights}})
+}
+
+// Over a network both sides prove who they are, by number and by name.
+func TestMutualTLS(t *testing.T) {
+	dir := t.TempDir()
+	certificates(t, dir)
+	pair, err := tls.LoadX509KeyPair(dir+"/server.pem", dir+"/server.key")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ca, err := os.ReadFile(dir + "/ca.pem")
+	if err != nil {
+		t.Fatal(err)
+	}
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(ca)
+	mutual := grpc.Creds(credentials.NewTLS(&tls.Config{
+		Certificates: []tls.Certificate{pair}, ClientCAs: roots, ClientAuth: tls.RequireAndVerifyClientCert, MinVersion: tls.VersionTLS13,
+	}))
+	tests := map[string]struct {
+		name string
+		live bool
+	}{
+		"by number":       {"", true},
+		"by name":         {"headgate.test", true},
+		"of another name": {"other.test", false},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			s := newStage(t)
+			control := newControlPlane(t, envoy.Address{Host: "127.0.0.1", Port: uint16(envoytest.FreePort(t))}, mutual)
+			control.serve(t, s)
+			control.start(t)
+			proxy := envoytest.Start(t, render(t, envoy.BootstrapOptions{
+				NodeID: "edge", RuntimeLayers: layers(), Server: control.address, Admin: envoy.Address{Unix: s.dir + "/admin.sock"},
+				TLS: &envoy.TLS{CA: dir + "/ca.pem", Certificate: dir + "/envoy.pem", Key: dir + "/envoy.key", ServerName: test.name},
+			}), envoytest.NoWait())
+			if test.live {
+				proxy.AwaitLive(10 * time.Second)
+				mustServe(t, s)
+				return
+			}
+			const refused = "cluster.headgate_xds.ssl.fail_verify_san"
+			envoytest.Eventually(t, 10*time.Second, "the certificate is refused", func() bool { return proxy.Stats(refused)[refused] >= 2 })
+			if len(control.streams()) != 0 {
+				t.Error("a stream was opened all the same")
+			}
+		})
+	}
 }
 
 func TestFreshEnvoyWaitsForItsState(t *testing.T) {

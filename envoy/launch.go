@@ -112,8 +112,8 @@ func cut(path string) error {
 }
 
 // lastWords returns the last thing that Envoy logged as critical, without time
-// and place, or "". Of a long message, such as one that shows a whole
-// configuration, the first and the last line are what matters.
+// and place, or "". Of a message that shows a whole configuration the last line
+// says what is wrong with it.
 func lastWords(path string) string {
 	f, err := os.Open(path)
 	if err != nil {
@@ -133,19 +133,15 @@ func lastWords(path string) string {
 		message = message[:next]
 	}
 	lines := strings.Split(strings.TrimSpace(string(message)), "\n")
-	first := lines[0]
-	for strings.HasPrefix(first, "[") {
-		_, rest, ok := strings.Cut(first, "]")
+	last := strings.TrimLeft(lines[len(lines)-1], " :")
+	for strings.HasPrefix(last, "[") {
+		_, rest, ok := strings.Cut(last, "]")
 		if !ok {
 			break
 		}
-		first = strings.TrimSpace(rest)
+		last = strings.TrimSpace(rest)
 	}
-	first = shortened(first)
-	if len(lines) == 1 {
-		return first
-	}
-	return first + " … " + shortened(strings.TrimLeft(lines[len(lines)-1], " :"))
+	return shortened(last)
 }
 
 func shortened(s string) string {

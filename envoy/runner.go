@@ -123,7 +123,7 @@ func (r *Runner) Run(ctx context.Context) error {
 		begin := time.Now()
 		p, err := r.acquire(ctx)
 		switch {
-		case ctx.Err() != nil:
+		case ctx.Err() != nil, errors.Is(err, context.Canceled):
 			return nil
 		case err != nil:
 			r.options.Log.Error("Envoy does not start", "error", err)

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -288,6 +290,130 @@ func TestStopIsBounded(t *testing.T) {
 			t.Fatalf("took %s", took)
 		}
 	})
+}
+
+// A headgate that is killed at any moment of the start leaves one Envoy or
+// none, and the next one finds what there is.
+func TestNeverTwoEnvoys(t *testing.T) {
+	s := newStage(t)
+	alive := func() []string {
+		var pids []string
+		lines, err := filepath.Glob("/proc/[0-9]*/cmdline")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, path := range lines {
+			if text, err := os.ReadFile(path); err == nil && strings.Contains(string(text), s.dir+"/envoy.yaml") {
+				pids = append(pids, strings.Split(path, "/")[2])
+			}
+		}
+		return pids
+	}
+	seen, none := map[string]bool{}, 0
+	for i := 0; i < 8 || len(seen) == 0 && i < 12; i++ {
+		headgate := another(t, s)
+		claimed := strconv.Itoa(headgate.Process.Pid) + "\n"
+		for deadline := time.Now().Add(10 * time.Second); ; {
+			if text, _ := os.ReadFile(s.dir + "/headgate.lock"); string(text) == claimed {
+				break
+			}
+			if time.Now().After(deadline) {
+				t.Fatal("no claim of the state directory")
+			}
+		}
+		time.Sleep(time.Millisecond << i >> 1) // the moment is what is varied
+		kill(t, headgate.Process.Pid, syscall.SIGKILL)
+		_ = headgate.Wait()
+		pids := alive()
+		if len(pids) > 1 {
+			t.Fatalf("round %d: Envoys %v", i, pids)
+		}
+		if len(pids) == 1 {
+			seen[pids[0]] = true
+		} else {
+			none++
+		}
+	}
+	r := s.runner(t)
+	pid := awaitLive(t, r)
+	mustServe(t, s)
+	if pids := alive(); len(pids) != 1 || pids[0] != strconv.Itoa(pid) || len(seen) != 1 || !seen[pids[0]] || !r.State().Adopted {
+		t.Fatalf("Envoys now %v, ever %v, state %+v", pids, seen, r.State())
+	}
+	t.Logf("killed before the start of Envoy in %d rounds", none)
+}
+
+// What cannot be written must not keep users from being served.
+func TestServesWithoutRecord(t *testing.T) {
+	s := newStage(t)
+	if err := os.MkdirAll(s.dir+"/envoy.json/in the way", 0o700); err != nil {
+		t.Fatal(err)
+	}
+	r := s.runner(t)
+	awaitLive(t, r)
+	mustServe(t, s)
+}
+
+func TestStopAfterRun(t *testing.T) {
+	s := newStage(t)
+	state, err := envoy.LockState(s.dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = state.Close() }()
+	r, err := envoy.NewRunner(envoy.RunnerOptions{State: state, Binary: binary(t), Bootstrap: s.bootstrap})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error)
+	go func() { done <- r.Run(ctx) }()
+	pid := awaitLive(t, r)
+	cancel()
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	mustServe(t, s)
+	if err := r.Stop(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Kill(pid, 0); !errors.Is(err, syscall.ESRCH) {
+		t.Fatalf("Envoy %d after Stop: %v", pid, err)
+	}
+	if err := r.Run(t.Context()); err != nil || r.State().PID != 0 {
+		t.Fatalf("Run after Stop: %v, state %+v", err, r.State())
+	}
+}
+
+// The path of a socket is limited to about a hundred bytes, that of a state
+// directory is not.
+func TestLongStateDirectory(t *testing.T) {
+	long := filepath.Join(t.TempDir(), strings.Repeat("deep/", 30))
+	path, err := envoy.SocketPath(long, "admin.sock")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(filepath.Dir(path)) })
+	if again, err := envoy.SocketPath(long+"/", "admin.sock"); err != nil || again != path || len(path) > 103 {
+		t.Fatalf("%q, then %q, %v", path, again, err)
+	}
+	if other, err := envoy.SocketPath(long+"/x", "admin.sock"); err != nil || other == path {
+		t.Fatalf("%q for two directories, %v", other, err)
+	} else {
+		_ = os.RemoveAll(filepath.Dir(other))
+	}
+	s := newStage(t)
+	s.dir = long
+	s.bootstrap.Admin.Address.GetPipe().Path = path
+	awaitLive(t, s.runner(t))
+	mustServe(t, s)
+
+	if err := os.Chmod(filepath.Dir(path), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := envoy.SocketPath(long, "xds.sock"); err == nil || !strings.Contains(err.Error(), "mode 0700") {
+		t.Fatalf("a directory that others can read: %v", err)
+	}
 }
 
 func TestStateDirIsUsedOnce(t *testing.T) {

@@ -69,9 +69,12 @@ func Start(t testing.TB, bootstrap string, options ...Option) *Envoy {
 	addressFile := filepath.Join(dir, "admin")
 	args := append([]string{
 		"--config-path", config,
-		"--use-dynamic-base-id",
+		// No shared memory, so that Envoys never meet and a killed one leaves
+		// nothing behind. It goes further than --use-dynamic-base-id.
+		"--disable-hot-restart",
 		"--concurrency", "2",
 		"--log-level", "info",
+		"--component-log-level", "main:warning", // without the list of extensions
 		"--admin-address-path", addressFile,
 	}, set.args...)
 	e := launch(t, dir, args)
@@ -310,8 +313,13 @@ func FreePort(t testing.TB) int {
 // testing/synctest.
 func Eventually(t testing.TB, timeout time.Duration, what string, ok func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(timeout); !ok(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(deadline) {
+	deadline := time.After(timeout)
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for !ok() {
+		select {
+		case <-tick.C:
+		case <-deadline:
 			t.Fatalf("%s: not within %s", what, timeout)
 		}
 	}
