@@ -207,7 +207,7 @@ func TestHangingWarmUpHoldsUpNobody(t *testing.T) {
 	slow := simple("c")
 	slow.endpoints["v1"] = "dns:nobody.invalid"
 	p.want(plans.set(slow).snapshot()).expect()
-	p.want(plans.weight("a", 2000).snapshot()).expect("runtime +" + RuntimeLayerName(shardOf("a"))).expectAcked("a", "b")
+	p.want(plans.weight("a", 2000).snapshot()).expect("runtime +"+RuntimeLayerName(shardOf("a"))).expectAcked("a", "b")
 	// Alone it may take its time.
 	p.pass(time.Minute).expect()
 	// Another model's new cluster needs what it blocks: it has had its second.
