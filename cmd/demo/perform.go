@@ -21,7 +21,6 @@ import (
 // performance is one scene under way.
 type performance struct {
 	options
-	out    io.Writer
 	screen *screen.Screen
 	began  time.Time
 	events []screen.Event
@@ -37,11 +36,13 @@ type performance struct {
 
 // perform plays a scene from start to end and returns the exit code.
 func perform(ctx context.Context, o options, stdout, stderr *os.File) int {
-	p := &performance{options: o, out: stdout, screen: screen.New(stdout, o.plain), began: time.Now()}
+	p := &performance{options: o, screen: screen.New(stdout, o.plain), began: time.Now()}
 	defer p.screen.Close()
 	s, err := p.play(ctx)
 	if err == nil {
-		s.write(stdout)
+		var text strings.Builder
+		s.write(&text)
+		p.screen.Print(text.String())
 		if o.stay {
 			err = p.stayOn(ctx)
 		}
@@ -51,7 +52,7 @@ func perform(ctx context.Context, o options, stdout, stderr *os.File) int {
 		say(stderr, "demo: %v", left)
 		fine = false
 	}
-	p.clean(stdout, stderr, fine)
+	p.clean(stderr, fine)
 	switch {
 	case errors.Is(err, context.Canceled):
 		say(stderr, "demo: interrupted; everything is ended")
@@ -61,7 +62,9 @@ func perform(ctx context.Context, o options, stdout, stderr *os.File) int {
 	if !fine {
 		return exitNo
 	}
-	p.suggest()
+	if !o.stay {
+		p.screen.Print(suggestions + "  " + o.headgate + " --help")
+	}
 	return exitFine
 }
 
@@ -136,6 +139,10 @@ func (p *performance) startModel(ctx context.Context, d deployment) (string, err
 	}
 }
 
+// requestFile is the body of a request, for people who try one.
+const requestFile = "request.json"
+
+// configure writes the configuration, and a request to try.
 func (p *performance) configure(r release) error {
 	text, err := r.text()
 	if err != nil {
@@ -145,7 +152,18 @@ func (p *performance) configure(r release) error {
 	if err := os.Mkdir(filepath.Dir(p.conf), 0o700); err != nil {
 		return err
 	}
-	return os.WriteFile(p.conf, []byte(text), 0o600)
+	if err := os.WriteFile(p.conf, []byte(text), 0o600); err != nil {
+		return err
+	}
+	data, err := model.Load()
+	if err != nil {
+		return err
+	}
+	body, err := traffic.Body(data.Features, data.HeldOut[0])
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(p.dir, requestFile), body, 0o600)
 }
 
 func (p *performance) startGate(ctx context.Context) error {
@@ -218,11 +236,11 @@ func (p *performance) end() []error {
 }
 
 // clean removes the folder, unless someone may want to look into it.
-func (p *performance) clean(stdout, stderr io.Writer, fine bool) {
+func (p *performance) clean(stderr io.Writer, fine bool) {
 	switch {
 	case p.dir == "":
 	case p.keep:
-		say(stdout, "configuration, state and logs are in %s", p.dir)
+		p.screen.Print("configuration, state and logs are in " + p.dir)
 	case fine:
 		_ = os.RemoveAll(p.dir)
 	default:
@@ -241,10 +259,8 @@ func lastLines(path string, n int) string {
 	return "  " + strings.Join(lines[max(0, len(lines)-n):], "\n  ")
 }
 
-// suggest says what to try next.
-func (p *performance) suggest() {
-	say(p.out, `What to try next:
+// suggestions say what to try next.
+const suggestions = `What to try next:
   make demo ARGS=--stay    goes on until Ctrl-C, with commands to try on it
   cmd/demo/example         the same by hand: two model servers and headgate
-  %s --help`, p.headgate)
-}
+`

@@ -55,17 +55,22 @@ func NewGenerator(o Options, l *Ledger) (*Generator, error) {
 		transport: &http.Transport{MaxIdleConnsPerHost: inFlight, DisableCompression: true},
 	}
 	for i, row := range o.Rows {
-		features := make(map[string]float64, len(row.Values))
-		for j, v := range row.Values {
-			features[o.Features[j]] = v
-		}
-		body, err := json.Marshal(map[string]any{"features": features})
+		body, err := Body(o.Features, row)
 		if err != nil {
 			return nil, fmt.Errorf("row %d: %w", i, err)
 		}
 		g.bodies = append(g.bodies, body)
 	}
 	return g, nil
+}
+
+// Body returns the request about a row.
+func Body(features []string, row model.Row) ([]byte, error) {
+	values := make(map[string]float64, len(row.Values))
+	for i, v := range row.Values {
+		values[features[i]] = v
+	}
+	return json.Marshal(map[string]any{"features": values})
 }
 
 // Run sends requests until the context ends, and returns when the last answer
