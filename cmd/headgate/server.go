@@ -14,7 +14,6 @@ import (
 	"google.golang.org/grpc/credentials"
 
 	"github.com/headgate/headgate/cmd/headgate/admin"
-	"github.com/headgate/headgate/compare"
 	"github.com/headgate/headgate/envoy"
 	"github.com/headgate/headgate/extproc"
 	"github.com/headgate/headgate/routing"
@@ -34,7 +33,6 @@ type server struct {
 	state      *envoy.StateDir
 	journal    *journal.Journal
 	history    *countedJournal
-	ledger     *compare.Ledger
 	records    *records
 	decider    *extproc.Service
 	publisher  *xds.Publisher
@@ -105,11 +103,7 @@ func (s *server) openState(context.Context) error {
 
 func (s *server) openController(ctx context.Context) error {
 	s.decider = extproc.New(s.log)
-	opts := xds.PublisherOptions{Log: s.log}
-	if s.options.mutualTLS() {
-		opts.NodeIDFromPeer = xds.RequireCertificate
-	}
-	s.publisher = xds.NewPublisher(opts)
+	s.publisher = xds.NewPublisher(xds.PublisherOptions{NodeIDFromPeer: s.peerCheck(), Log: s.log})
 	s.probes = newProber(s.version)
 	var err error
 	s.controller, err = rollout.New(ctx, rollout.Options{
@@ -121,7 +115,22 @@ func (s *server) openController(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.files = newFiles(s.options.Config, s.state.Path(), !s.journal.Fresh(), s.controller, s.log)
+	if s.records, err = newRecords(s.state.Path(), s.peerCheck(), s.log); err != nil {
+		return err
+	}
+	s.files = newFiles(filesOptions{
+		dir: s.options.Config, state: s.state.Path(), useKept: !s.journal.Fresh(),
+		controller: s.controller, taken: s.records.retain, log: s.log,
+	})
+	return nil
+}
+
+// peerCheck tells whether an Envoy may call itself what it does; nil: there are
+// no certificates to tell by, and the socket or loopback is trusted.
+func (s *server) peerCheck() func(ctx context.Context, id string) error {
+	if s.options.mutualTLS() {
+		return xds.RequireCertificate
+	}
 	return nil
 }
 
@@ -141,10 +150,6 @@ func (s *server) version(model, version string) *routing.Version {
 // openGRPC listens for Envoys.
 func (s *server) openGRPC(ctx context.Context) error {
 	var err error
-	if s.records, err = newRecords(s.state.Path(), s.log); err != nil {
-		return err
-	}
-	s.ledger = s.records.ledger
 	if s.grpcAddress, err = s.findGRPCAddress(); err != nil {
 		return err
 	}

@@ -34,7 +34,7 @@ func (s *server) openAdmin(ctx context.Context) error {
 	admin.AddAPI(s.admin, admin.Sources{
 		Controller: s.controller,
 		Journal:    s.journal,
-		Traffic:    s.ledger,
+		Traffic:    s.records.ledger,
 		Endpoints:  s.probes.endpoints,
 		Envoys:     s.envoys,
 		Config:     s.files.status,
@@ -91,7 +91,7 @@ func (s *server) envoys() admin.Envoys {
 		e := admin.Envoy{
 			Node: n.ID, Version: n.Version, Since: n.Connected, Gone: n.Gone,
 			Acknowledged: !n.Gone && n.Behind == 0, Behind: n.Behind, Rejected: n.Rejected,
-			Warning: n.Warning, Records: s.records.open(n.ID),
+			Warning: n.Warning, Records: s.records.receiver.Connected(n.ID),
 		}
 		if n.Duplicate && e.Warning == "" {
 			e.Warning = "another Envoy is connected with the same node id"
@@ -108,7 +108,7 @@ func (s *server) metricSources() metrics.Sources {
 	return metrics.Sources{
 		Version:       version(),
 		Statuses:      s.controller.Statuses,
-		Traffic:       s.ledger,
+		Traffic:       s.records.ledger,
 		Config:        s.files.metrics,
 		Fleet:         s.fleet,
 		Decisions:     s.decisions,
@@ -120,7 +120,7 @@ func (s *server) fleet() metrics.Fleet {
 	x := s.publisher.Metrics()
 	f := metrics.Fleet{
 		Connected: x.Streams,
-		Streams:   map[string]int{"xds": x.Streams, "ext_proc": int(s.decider.Counters().Active), "access_log": s.records.streams()},
+		Streams:   map[string]int{"xds": x.Streams, "ext_proc": int(s.decider.Counters().Active), "access_log": s.records.receiver.Metrics().Streams},
 		NACKs:     x.NACKs,
 		Refused:   x.Refused,
 	}

@@ -23,23 +23,31 @@ import (
 // directory cannot be used at the next start, that serves, and is called
 // stale.
 type files struct {
-	dir        string
-	kept       string // path of the copy
-	useKept    bool   // the journal knows which versions the copy serves
-	controller *rollout.Controller
-	log        *slog.Logger
-	keep       chan *config.Contents // contents to be written to kept; newest only
+	filesOptions
+	kept string                // path of the copy
+	keep chan *config.Contents // to be written to kept; newest only
 
 	mu      sync.Mutex
 	current *routing.Config // in force; nil: none
-	state   admin.Config
+	known   admin.Config
 }
 
-func newFiles(dir, state string, useKept bool, c *rollout.Controller, log *slog.Logger) *files {
+// filesOptions are what files depends on.
+type filesOptions struct {
+	dir        string // the configuration
+	state      string // where the copy is kept
+	useKept    bool   // the journal knows which versions the copy serves
+	controller *rollout.Controller
+	taken      func(*routing.Config) // is told of each configuration that came into force
+	log        *slog.Logger
+}
+
+func newFiles(o filesOptions) *files {
 	return &files{
-		dir: dir, kept: filepath.Join(state, "config.json"), useKept: useKept, controller: c, log: log,
-		keep:  make(chan *config.Contents, 1),
-		state: admin.Config{Directory: dir, Errors: []admin.ConfigLine{}},
+		filesOptions: o,
+		kept:         filepath.Join(o.state, "config.json"),
+		keep:         make(chan *config.Contents, 1),
+		known:        admin.Config{Directory: o.dir, Errors: []admin.ConfigLine{}},
 	}
 }
 
@@ -53,7 +61,7 @@ func (f *files) config() *routing.Config {
 func (f *files) status() admin.Config {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.state
+	return f.known
 }
 
 func (f *files) metrics() metrics.Config {
@@ -90,8 +98,9 @@ func (f *files) take(ctx context.Context, u config.Update) {
 		return
 	}
 	if err == nil {
-		f.taken(u.Config, u.At)
+		f.accepted(u.Config, u.At)
 		f.log.Info("configuration in force", "models", len(u.Config.Models), "hash", u.Config.Hash, "took", time.Since(u.At))
+		f.taken(u.Config)
 		f.store(u.Contents)
 		return
 	}
@@ -102,20 +111,20 @@ func (f *files) take(ctx context.Context, u config.Update) {
 	}
 }
 
-func (f *files) taken(c *routing.Config, at time.Time) {
+func (f *files) accepted(c *routing.Config, at time.Time) {
 	now := time.Now()
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.current = c
-	f.state.Hash, f.state.Loaded, f.state.Attempt = c.Hash, &now, &at
-	f.state.OK, f.state.Errors = true, []admin.ConfigLine{}
+	f.known.Hash, f.known.Loaded, f.known.Attempt = c.Hash, &now, &at
+	f.known.OK, f.known.Errors = true, []admin.ConfigLine{}
 }
 
 // refused notes why the files are not in force. What was in force is.
 func (f *files) refused(err error, at time.Time) {
 	lines := configLines(err)
 	f.mu.Lock()
-	f.state.OK, f.state.Errors, f.state.Attempt = false, lines, &at
+	f.known.OK, f.known.Errors, f.known.Attempt = false, lines, &at
 	f.mu.Unlock()
 	for _, l := range lines {
 		f.log.Error("configuration refused, the last good one stays in force", "file", l.File, "line", l.Line, "path", l.Path, "error", l.Message)
@@ -213,7 +222,7 @@ func (f *files) restore(ctx context.Context) {
 	loaded := info.ModTime()
 	f.mu.Lock()
 	f.current = c
-	f.state.Hash, f.state.Loaded = c.Hash, &loaded
+	f.known.Hash, f.known.Loaded = c.Hash, &loaded
 	f.mu.Unlock()
 	f.log.Warn("the configuration directory cannot be used: what was in force before serves on, and is stale", "since", loaded)
 }

@@ -118,6 +118,14 @@ func (r *Receiver) Metrics() Metrics {
 	return m
 }
 
+// Connected tells whether a node has a stream open.
+func (r *Receiver) Connected(node string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	s := r.nodes[node]
+	return s != nil && s.live > 0
+}
+
 // StreamAccessLogs takes the entries of one worker of one Envoy.
 func (r *Receiver) StreamAccessLogs(stream logv3.AccessLogService_StreamAccessLogsServer) error {
 	m, err := stream.Recv()
