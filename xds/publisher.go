@@ -1,6 +1,7 @@
 package xds
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -167,7 +168,7 @@ func (p *Publisher) Delivery(name string) Delivery {
 	var want *ModelResources
 	if snapshot != nil {
 		i, ok := slices.BinarySearchFunc(snapshot.Models, name, func(m *ModelResources, name string) int {
-			return compareNames(m.Model, name)
+			return cmp.Compare(m.Model, name)
 		})
 		if ok {
 			want = snapshot.Models[i]

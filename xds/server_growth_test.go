@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/headgate/headgate/envoy/envoytest"
 	"github.com/headgate/headgate/routing"
 )
 
@@ -43,8 +44,8 @@ func growth(b *testing.B, n int) {
 	built := time.Since(begin)
 
 	begin = time.Now()
-	e := startEnvoy(b, "one", ads.addr)
-	delivered(b, p, time.Minute, "m00000", fmt.Sprintf("m%05d", n-1))
+	e := envoytest.Start(b, bootstrapFor(b, "one", ads.addr), envoytest.NoWait())
+	delivered(b, p, 5*time.Minute, "m00000", fmt.Sprintf("m%05d", n-1))
 	first := time.Since(begin)
 
 	var took []float64

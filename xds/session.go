@@ -60,6 +60,7 @@ type session struct {
 	touched   map[*model]bool // to be looked at again
 	pending   map[*model]bool // have clusters that were not sent
 	retiring  map[string]time.Time
+	batch     int      // how many models that hung may be sent at a time
 	suspects  []string // clusters of a response that was refused for an unknown one
 	tables    map[string]*table
 	layers    [RuntimeShards]*layer
@@ -317,7 +318,7 @@ func (s *session) deadline(now time.Time) time.Time {
 		at(t)
 	}
 	for _, f := range s.watches[kindCluster].flights {
-		at(f.at.Add(s.patience()))
+		at(f.at.Add(s.patience() + f.reading()))
 	}
 	for _, t := range s.tables {
 		if t.dirty {

@@ -1,6 +1,7 @@
 package xds
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 	"time"
@@ -79,7 +80,8 @@ func (s *session) sendClusters(now time.Time) *discoveryv3.DeltaDiscoveryRespons
 	if len(w.flights) > 0 {
 		return s.takeBackHanging(now)
 	}
-	f := &flight{added: s.nextClusters()}
+	added, warming := s.nextClusters()
+	f := &flight{added: added, warming: warming}
 	for name, due := range s.retiring {
 		if !due.After(now) {
 			f.removed = append(f.removed, name)
@@ -104,31 +106,23 @@ func (s *session) owner(cluster string) *model {
 	return s.model(name)
 }
 
-// nextClusters chooses what to send. The first response of an Envoy carries
-// everything: while it starts it acknowledges at once. Later those that need
-// no warm-up go before those that do, and a model that hung goes alone, when
-// nobody else waits.
-func (s *session) nextClusters() []Resource {
+// nextClusters chooses what to send, and tells whether that has to warm up.
+// The first response of an Envoy carries everything: while it starts it
+// acknowledges at once. Later those that need no warm-up go before those that
+// do, and models that hung go last, ever fewer at a time.
+func (s *session) nextClusters() (next []Resource, warming bool) {
 	if len(s.suspects) > 0 {
-		return s.nextSuspects()
-	}
-	waiting := slices.SortedFunc(maps.Keys(s.pending), func(a, b *model) int {
-		if a.hangs != b.hangs {
-			return a.hangs - b.hangs
+		if next = s.nextSuspects(); len(next) > 0 {
+			return next, false
 		}
-		return compareNames(a.name, b.name)
-	})
-	if len(waiting) == 0 {
-		return nil
-	}
-	if waiting[0].hangs > 0 {
-		return s.lacking(waiting[0])
 	}
 	var quick, slow []Resource
 	first := len(s.watches[kindCluster].have) == 0
-	for _, m := range waiting {
+	var hung []*model
+	for _, m := range slices.SortedFunc(maps.Keys(s.pending), byHangs) {
 		if m.hangs > 0 {
-			break
+			hung = append(hung, m)
+			continue
 		}
 		for _, r := range s.lacking(m) {
 			if first || !warmsUp(r) {
@@ -139,9 +133,19 @@ func (s *session) nextClusters() []Resource {
 		}
 	}
 	if len(quick) > 0 {
-		return quick
+		return quick, false
 	}
-	return slow
+	if len(slow) > 0 {
+		return slow, true
+	}
+	for _, m := range hung[:min(len(hung), max(s.batch, 1))] {
+		slow = append(slow, s.lacking(m)...)
+	}
+	return slow, true
+}
+
+func byHangs(a, b *model) int {
+	return cmp.Or(cmp.Compare(a.hangs, b.hangs), cmp.Compare(a.name, b.name))
 }
 
 // nextSuspects sends half of the clusters among which a refused one is hidden.
@@ -160,7 +164,7 @@ func (s *session) nextSuspects() []Resource {
 		}
 		s.suspects = s.suspects[(len(s.suspects)+1)/2:]
 	}
-	return s.nextClusters()
+	return nil
 }
 
 func (s *session) lacking(m *model) []Resource {
@@ -203,13 +207,17 @@ func (s *session) patience() time.Duration {
 	return min(s.limits.hang<<min(hangs, 10), longestPatience)
 }
 
+// reading is the time that Envoy may need for a response, apart from warming
+// up.
+func (f *flight) reading() time.Duration { return time.Duration(len(f.added)) * 5 * time.Millisecond }
+
 // takeBackHanging undoes a response whose clusters warm up too long while
 // others wait. Envoy then acknowledges both, the others go first, and those
 // that hung are sent again, alone.
 func (s *session) takeBackHanging(now time.Time) *discoveryv3.DeltaDiscoveryResponse {
 	w := s.watches[kindCluster]
 	f := w.flights[0]
-	if len(w.flights) > 1 || f.takenBack || now.Before(f.at.Add(s.patience())) || !s.othersWait(f) {
+	if !f.warming || f.takenBack || now.Before(f.at.Add(s.patience()+f.reading())) || !s.othersWait(f) {
 		return nil
 	}
 	undo := &flight{}
@@ -234,6 +242,7 @@ func (s *session) takeBackHanging(now time.Time) *discoveryv3.DeltaDiscoveryResp
 		s.touched[m] = true
 	}
 	f.takenBack = true
+	s.batch = len(owners) / 2
 	return w.launch(undo, now)
 }
 
@@ -311,14 +320,4 @@ func (s *session) clustersRefused(f *flight, text string) {
 		delete(s.watches[kindCluster].have, r.Name)
 		s.suspects = slices.DeleteFunc(s.suspects, func(name string) bool { return name == r.Name })
 	}
-}
-
-func compareNames(a, b string) int {
-	switch {
-	case a < b:
-		return -1
-	case a > b:
-		return 1
-	}
-	return 0
 }

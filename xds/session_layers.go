@@ -1,6 +1,7 @@
 package xds
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 	"strings"
@@ -149,7 +150,7 @@ func (s *session) strangers(w *watch) []string {
 }
 
 func (s *session) composeLayer(l *layer) Resource {
-	models := slices.SortedFunc(maps.Keys(l.weights), func(a, b *model) int { return compareNames(a.name, b.name) })
+	models := slices.SortedFunc(maps.Keys(l.weights), func(a, b *model) int { return cmp.Compare(a.name, b.name) })
 	states := make([]*ModelResources, 0, len(models))
 	for _, m := range models {
 		states = append(states, &ModelResources{Model: m.name, Shard: l.shard, Weights: l.weights[m]})

@@ -1,6 +1,7 @@
 package xds
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 	"time"
@@ -70,7 +71,7 @@ func (s *session) place(m *model) {
 
 func (t *table) order() []*model {
 	if t.sorted == nil {
-		t.sorted = slices.SortedFunc(maps.Keys(t.members), func(a, b *model) int { return compareNames(a.name, b.name) })
+		t.sorted = slices.SortedFunc(maps.Keys(t.members), func(a, b *model) int { return cmp.Compare(a.name, b.name) })
 	}
 	return t.sorted
 }

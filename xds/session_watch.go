@@ -70,6 +70,7 @@ type flight struct {
 	at      time.Time
 	added   []Resource
 	removed []string
+	warming bool // has clusters that warm up
 	// takenBack: a later response undid this one, so its ACK says nothing.
 	takenBack bool
 	tables    []*proposal // kind tables
