@@ -255,6 +255,20 @@ func TestSubscribe(t *testing.T) {
 			t.Errorf("%d updates, the last %+v", n, last)
 		}
 	})
+	bubble(t, "acknowledgements of a way back are told", func(t *testing.T) {
+		f := newFleet("envoy-1", "envoy-2", "envoy-3")
+		g := start(t, journal.NewMemory(), f)
+		g.apply(churn(from("v1"), release("v2")))
+		g.ack("envoy-1", "envoy-2", "envoy-3")
+		g.do(rollout.ActionRollback)
+		updates := g.Subscribe(t.Context())
+		for i := 3; i > 0; i-- {
+			g.ack(fmt.Sprintf("envoy-%d", i))
+			if u := <-updates; len(u.Status.Waiting) != i-1 || u.Status.Acknowledged != (i == 1) {
+				t.Errorf("update %+v, want %d Envoys to wait for", u, i-1)
+			}
+		}
+	})
 	bubble(t, "the end of the controller closes it", func(t *testing.T) {
 		g := midway(t)
 		updates := g.Subscribe(t.Context())

@@ -515,6 +515,26 @@ func TestJournalRefuses(t *testing.T) {
 		g.want(rollout.PhaseProgressing, 1, "v2 25%, v1 75%")
 		g.wantReason("25% since 05:00 UTC, waits for a person: `headgate skip churn` ends the step")
 	})
+	bubble(t, "an answer that could not be noted is asked for again", func(t *testing.T) {
+		g := start(t, journal.NewMemory(), newAutoFleet())
+		g.probe.fail("v2", errors.New("connection refused"))
+		g.apply(churn(from("v1"), release("v2")))
+		g.journal.fail(errors.New("disk full"))
+		g.probe.fail("v2", nil)
+		g.pass(time.Minute)
+		g.want(rollout.PhaseProgressing, 0, "v2 0%, v1 100%")
+		g.wantReason("endpoint 127.0.0.1:9102 of v2 does not answer: connection refused; tried 1 times; nothing moves, because the journal cannot be written: disk full")
+		g.journal.fail(nil)
+		g.probe.fail("v2", errors.New("no route"))
+		g.pass(time.Minute)
+		s, _ := g.Status("churn")
+		if !strings.Contains(s.Reason, "no route") || strings.Contains(s.Reason, "disk full") {
+			t.Errorf("reason %q", s.Reason)
+		}
+		g.probe.fail("v2", nil)
+		g.pass(time.Minute)
+		g.want(rollout.PhaseProgressing, 0, "v2 10%, v1 90%")
+	})
 	bubble(t, "a configuration is taken when there is room again", func(t *testing.T) {
 		f := newFleet("envoy-1")
 		f.auto = true
