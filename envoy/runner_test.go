@@ -296,51 +296,62 @@ func TestStopIsBounded(t *testing.T) {
 // none, and the next one finds what there is.
 func TestNeverTwoEnvoys(t *testing.T) {
 	s := newStage(t)
-	alive := func() []string {
-		var pids []string
-		lines, err := filepath.Glob("/proc/[0-9]*/cmdline")
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, path := range lines {
-			if text, err := os.ReadFile(path); err == nil && strings.Contains(string(text), s.dir+"/envoy.yaml") {
-				pids = append(pids, strings.Split(path, "/")[2])
-			}
-		}
-		return pids
-	}
-	seen, none := map[string]bool{}, 0
-	for i := 0; i < 8 || len(seen) == 0 && i < 12; i++ {
+	none, unrecorded, adopted := 0, 0, 0
+	for _, moment := range []time.Duration{0, 300, 1000, 2000, 50_000} { // µs
 		headgate := another(t, s)
-		claimed := strconv.Itoa(headgate.Process.Pid) + "\n"
-		for deadline := time.Now().Add(10 * time.Second); ; {
-			if text, _ := os.ReadFile(s.dir + "/headgate.lock"); string(text) == claimed {
+		for deadline := time.Now().Add(10 * time.Second); ; { // until it has noted that it will start an Envoy
+			if _, err := os.Stat(s.dir + "/envoy.json"); err == nil {
 				break
 			}
 			if time.Now().After(deadline) {
-				t.Fatal("no claim of the state directory")
+				t.Fatal("no record of a start")
 			}
 		}
-		time.Sleep(time.Millisecond << i >> 1) // the moment is what is varied
+		time.Sleep(moment * time.Microsecond) // the moment is what is varied
 		kill(t, headgate.Process.Pid, syscall.SIGKILL)
 		_ = headgate.Wait()
-		pids := alive()
-		if len(pids) > 1 {
-			t.Fatalf("round %d: Envoys %v", i, pids)
-		}
-		if len(pids) == 1 {
-			seen[pids[0]] = true
-		} else {
+		before := envoysOf(t, s.dir)
+		switch {
+		case len(before) == 0:
 			none++
+		case recorded(s.dir) == 0:
+			unrecorded++
+		default:
+			adopted++
+		}
+		t.Run(fmt.Sprintf("%dµs", moment), func(t *testing.T) {
+			r := s.runner(t)
+			pid := awaitLive(t, r)
+			after := envoysOf(t, s.dir)
+			if len(before) > 1 || len(after) != 1 || after[0] != pid || len(before) == 1 && (before[0] != pid || !r.State().Adopted) {
+				t.Fatalf("Envoys %v, then %v, state %+v", before, after, r.State())
+			}
+			if state := r.State(); state.Outdated != "" {
+				t.Errorf("state %+v", state)
+			}
+			mustServe(t, s)
+		})
+	}
+	t.Logf("%d rounds without an Envoy, %d with an unrecorded, %d with a recorded one", none, unrecorded, adopted)
+}
+
+// envoysOf finds the Envoys that were started from a state directory.
+func envoysOf(t *testing.T, dir string) (pids []int) {
+	t.Helper()
+	lines, err := filepath.Glob("/proc/[0-9]*/cmdline")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range lines {
+		if text, err := os.ReadFile(path); err == nil && strings.Contains(string(text), dir+"/envoy.yaml") {
+			pid, err := strconv.Atoi(strings.Split(path, "/")[2])
+			if err != nil {
+				t.Fatal(err)
+			}
+			pids = append(pids, pid)
 		}
 	}
-	r := s.runner(t)
-	pid := awaitLive(t, r)
-	mustServe(t, s)
-	if pids := alive(); len(pids) != 1 || pids[0] != strconv.Itoa(pid) || len(seen) != 1 || !seen[pids[0]] || !r.State().Adopted {
-		t.Fatalf("Envoys now %v, ever %v, state %+v", pids, seen, r.State())
-	}
-	t.Logf("killed before the start of Envoy in %d rounds", none)
+	return pids
 }
 
 // What cannot be written must not keep users from being served.
