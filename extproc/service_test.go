@@ -258,6 +258,25 @@ func TestProcess(t *testing.T) {
 	}
 }
 
+// 10,000 users get what Decide says, by a header and by the body.
+func TestUsersGetWhatDecideSays(t *testing.T) {
+	byHeader, byBody := modelPlan("header", headerKey, 2500), modelPlan("body", bodyKey, 2500)
+	s := newService(byBody, byHeader)
+	for i := range 10_000 {
+		user := fmt.Sprint("user", i)
+		version := byHeader.Split.Version(routing.Bucket(byHeader.Split.Salt, user))
+		got := run(t, s, "header", headers(none, false, "x-user-id", user))
+		if diff := cmp.Diff(toHeaders(common(version, "key"), user), got[0], protocmp.Transform()); diff != "" {
+			t.Fatal(diff)
+		}
+		version = byBody.Split.Version(routing.Bucket(byBody.Split.Salt, user))
+		got = run(t, s, "body", headers(whole, false), body(fmt.Sprintf(`{"id":%q}`, user)))
+		if diff := cmp.Diff(toBody(common(version, "key"), user), got[1], protocmp.Transform()); diff != "" {
+			t.Fatal(diff)
+		}
+	}
+}
+
 func TestCounters(t *testing.T) {
 	boom := routing.Override{Version: "v2", Condition: routing.Condition{
 		Source: routing.SourceHeader, Name: "boom", Op: routing.OpRegex, // no expression: matching panics
