@@ -69,8 +69,8 @@ func Start(t testing.TB, bootstrap string, options ...Option) *Envoy {
 	addressFile := filepath.Join(dir, "admin")
 	args := append([]string{
 		"--config-path", config,
-		// No shared memory, so that Envoys never meet and a killed one leaves
-		// nothing behind. It goes further than --use-dynamic-base-id.
+		"--use-dynamic-base-id",
+		// No shared memory either: a killed Envoy leaves nothing behind.
 		"--disable-hot-restart",
 		"--concurrency", "2",
 		"--log-level", "info",
