@@ -107,7 +107,7 @@ func TestKill(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if last < 100 {
+	if last < 24 { // each of the 12 was killed after its first append
 		t.Errorf("only %d records in all", last)
 	}
 }
