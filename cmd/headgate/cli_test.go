@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"flag"
 	"net"
 	"net/http"
@@ -147,7 +148,7 @@ var passing = []struct {
 	{regexp.MustCompile(`\d{4}-\d\d-\d\d \d\d:\d\d:\d\dZ`), "YYYY-MM-DD hh:mm:ssZ"},
 	{regexp.MustCompile(`\b\d\d:\d\d UTC`), "hh:mm UTC"},
 	{regexp.MustCompile(`not let in \d+s ago`), "not let in Ns ago"},
-	{regexp.MustCompile(`(edge-1  1\.40\.0  )\d+s `), "${1}Ns "},
+	{regexp.MustCompile(`(edge-1  1\.40\.0 +)\d+s +`), "${1}Ns  "},
 }
 
 func golden(line string, o outcome, address, dir string) string {
@@ -446,3 +447,16 @@ func TestOddServers(t *testing.T) {
 		t.Errorf("interrupted: %+v", got)
 	}
 }
+
+// TestLostOutput shows that nobody is told "fine" when the disk is full.
+func TestLostOutput(t *testing.T) {
+	var stderr admintest.Buffer
+	code := run(t.Context(), []string{"version"}, fullDisk{}, &stderr, func(string) string { return "" })
+	if code != exitNo || !strings.Contains(stderr.String(), "write output") {
+		t.Errorf("exit %d, %q", code, stderr.String())
+	}
+}
+
+type fullDisk struct{}
+
+func (fullDisk) Write([]byte) (int, error) { return 0, errors.New("no space left on device") }

@@ -19,6 +19,7 @@ import (
 
 	"github.com/headgate/headgate/cmd/headgate/admin"
 	"github.com/headgate/headgate/cmd/headgate/admin/admintest"
+	"github.com/headgate/headgate/compare"
 	"github.com/headgate/headgate/routing/rollout"
 )
 
@@ -59,6 +60,19 @@ func TestModel(t *testing.T) {
 	list := decode[admin.Models](t, call(t, g, "GET", "/v1/models", ""))
 	if len(list.Models) != 2 || list.Models[0].Model != "churn" || list.Models[0].Versions[1].Requests != 10 || list.Models[1].Model != "fraud" {
 		t.Errorf("list: %+v", list)
+	}
+}
+
+// TestServedSharesAreOfThisStep has requests from before the step began.
+func TestServedSharesAreOfThisStep(t *testing.T) {
+	g := admintest.Start(t, admintest.Options{})
+	g.Ledger.Observe(compare.Observation{
+		Node: "edge-1", Model: "churn", Version: "v1", Start: time.Now().Add(-30 * time.Second),
+		Code: 200, Class: compare.ClassSuccess, Duration: time.Millisecond,
+	})
+	m := decode[admin.Model](t, call(t, g, "GET", "/v1/models/churn", ""))
+	if v := m.Versions[0]; v.Requests != 1 || v.Recent.Requests != 0 || v.Served != nil {
+		t.Errorf("%+v, recently %+v", v, v.Recent)
 	}
 }
 

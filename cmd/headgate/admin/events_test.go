@@ -35,7 +35,7 @@ func listen(t *testing.T, g *admintest.Gate, query, lastID string) <-chan event 
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { resp.Body.Close() })
-	if resp.StatusCode != 200 || resp.Header.Get("Content-Type") != "text/event-stream" {
+	if resp.StatusCode != http.StatusOK || resp.Header.Get("Content-Type") != "text/event-stream" {
 		t.Fatalf("%s %v", resp.Status, resp.Header)
 	}
 	events := make(chan event, 1000)

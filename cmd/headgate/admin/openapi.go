@@ -92,9 +92,10 @@ func media(name string, s schema) map[string]any {
 
 // operationID names a route for generated clients, e.g. postV1ModelsModelPause.
 func operationID(r Route) string {
-	id := strings.ToLower(r.Method)
+	var id strings.Builder
+	id.WriteString(strings.ToLower(r.Method))
 	for part := range strings.FieldsFuncSeq(r.Path, func(c rune) bool { return strings.ContainsRune("/{}._-", c) }) {
-		id += strings.ToUpper(part[:1]) + part[1:]
+		id.WriteString(strings.ToUpper(part[:1]) + part[1:])
 	}
-	return id
+	return id.String()
 }

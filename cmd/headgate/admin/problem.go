@@ -9,7 +9,7 @@ import (
 
 // Problem is the one form of an error (RFC 9457). It is an error that a handler
 // can return.
-type Problem struct {
+type Problem struct { //nolint:errname // RFC 9457 calls it a problem
 	Type   string   `json:"type" doc:"about:blank, or a name of the rule that was broken"`
 	Title  string   `json:"title" doc:"the status in words"`
 	Status int      `json:"status" doc:"the HTTP status"`

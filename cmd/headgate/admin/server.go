@@ -152,7 +152,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		ErrorLog:          slog.NewLogLogger(s.opts.Log.Handler(), slog.LevelDebug),
 		ConnContext:       markUnix,
 	}
-	stopped := make(chan error, 1)
+	stopped := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
 		close(s.closing)
 		bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
@@ -160,7 +160,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		if err := server.Shutdown(bounded); err != nil {
 			_ = server.Close()
 		}
-		stopped <- nil
+		close(stopped)
 	})
 	err := server.Serve(l)
 	if stop() { // ctx has not ended: the listener failed

@@ -34,13 +34,15 @@ func loadTokens(t *testing.T, content string) (*admin.Tokens, string) {
 
 // allRoles returns a tokens file with a token of each role, and the tokens.
 func allRoles() (content string, secrets map[admin.Role]string) {
-	content, secrets = "tokens:\n", map[admin.Role]string{}
+	var file strings.Builder
+	file.WriteString("tokens:\n")
+	secrets = map[admin.Role]string{}
 	for _, role := range []admin.Role{admin.RoleViewer, admin.RoleOperator, admin.RoleAdmin} {
 		line, secret := admintest.Token("the-"+string(role), role)
-		content += line
+		file.WriteString(line)
 		secrets[role] = secret
 	}
-	return content, secrets
+	return file.String(), secrets
 }
 
 func TestBrokenTokensFiles(t *testing.T) {
@@ -115,6 +117,30 @@ func TestTokensAreReadAgain(t *testing.T) {
 	check("mended", 200, 200)
 	if err := tokens.Err(); err != nil {
 		t.Errorf("after it was mended: %v", err)
+	}
+}
+
+// TestTwoEditsInOneTick has the file change while its size and time stay.
+func TestTwoEditsInOneTick(t *testing.T) {
+	lineA, secretA := admintest.Token("alice", admin.RoleViewer)
+	lineB, _ := admintest.Token("bobby", admin.RoleViewer)
+	path := filepath.Join(t.TempDir(), "tokens.yaml")
+	tick := time.Now()
+	edit := func(content string) {
+		writeTokens(t, path, content)
+		if err := os.Chtimes(path, tick, tick); err != nil {
+			t.Fatal(err)
+		}
+	}
+	edit("tokens:\n" + lineA)
+	tokens, err := admin.LoadTokens(path, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	edit("tokens:\n" + lineB)
+	g := admintest.Start(t, admintest.Options{Tokens: tokens})
+	if got := call(t, g, "GET", "/v1/models", "", bearer(secretA)).status; got != http.StatusUnauthorized {
+		t.Errorf("a token that was taken away gets %d, want 401", got)
 	}
 }
 

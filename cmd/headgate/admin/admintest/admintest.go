@@ -200,6 +200,7 @@ func (g *Gate) Serve(version string, n, bad int, latency time.Duration) {
 
 type reachable struct{}
 
+// Probe implements [rollout.Prober].
 func (reachable) Probe(context.Context, *routing.Version) error { return nil }
 
 // Envoys are one Envoy that acknowledges when it is told to.
