@@ -22,6 +22,12 @@ const serveCommand = "serve-model"
 // drainWithin is how long requests under way have when the server ends.
 const drainWithin = 2 * time.Second
 
+// keepAlive is how long a connection may be silent. It is longer than the
+// demo: a server that closes a connection while a proxy sends a request on it
+// makes that request fail. ReadHeaderTimeout counts here too, because Envoy
+// opens connections that get their first request much later.
+const keepAlive = 10 * time.Minute
+
 // serveOptions are the options of serve-model.
 type serveOptions struct {
 	version string
@@ -121,7 +127,7 @@ func (o serveOptions) serve(ctx context.Context, stdout io.Writer) error {
 	}
 	say(stdout, "%s: %d features, %.1f%% right on %d held-out rows, at %s", o.version,
 		len(m.Features), 100*m.Accuracy(data, data.HeldOut), len(data.HeldOut), l.Addr())
-	h := &http.Server{Handler: s.Handler(), ReadHeaderTimeout: drainWithin}
+	h := &http.Server{Handler: s.Handler(), ReadHeaderTimeout: keepAlive, IdleTimeout: keepAlive}
 	drained := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
 		defer close(drained)

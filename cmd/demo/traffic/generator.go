@@ -163,7 +163,7 @@ func (g *Generator) ask(ctx context.Context, u *user, row int, result *Result) (
 // check tells whether an answer is one that a user can work with.
 func check(status int, body []byte, version string) (*server.Answer, error) {
 	if status != http.StatusOK {
-		return nil, fmt.Errorf("HTTP %d: %.60s", status, bytes.TrimSpace(body))
+		return nil, fmt.Errorf("HTTP %d: %.200s", status, bytes.TrimSpace(body))
 	}
 	var a server.Answer
 	if err := json.Unmarshal(body, &a); err != nil || a.Label == "" {

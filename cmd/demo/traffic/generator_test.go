@@ -172,7 +172,7 @@ func TestCheck(t *testing.T) {
 	}{
 		{"good", good, "v1", 200, ""},
 		{"error", "no healthy upstream", "v1", 503, "HTTP 503: no healthy upstream"},
-		{"long error", strings.Repeat("x", 100), "", 500, "HTTP 500: " + strings.Repeat("x", 60)},
+		{"long error", strings.Repeat("x", 300), "", 500, "HTTP 500: " + strings.Repeat("x", 200)},
 		{"no JSON", "<html>", "v1", 200, "an answer without a prediction"},
 		{"no label", `{"version": "v1"}`, "v1", 200, "an answer without a prediction"},
 		{"other version", good, "v2", 200, `the header says "v2", the model "v1"`},
