@@ -151,7 +151,7 @@ is named. When somebody else has undone it meanwhile, the exit code is 1.`,
 				return err
 			}
 		}
-		fmt.Fprintln(p.stdout, summary(m.Status))
+		p.stdout.printf("%s\n", summary(m.Status))
 		return nil
 	}
 	return cmd
@@ -196,7 +196,7 @@ func (p *program) wait(ctx context.Context, c *client, a action, m admin.Model, 
 // terminals only.
 func (p *program) progress(line string) {
 	if p.screen.terminal {
-		fmt.Fprintf(p.stdout, "\r\x1b[K%s", shorten(line, p.screen.width-1))
+		p.stdout.printf("\r\x1b[K%s", shorten(line, p.screen.width-1))
 	}
 }
 

@@ -153,7 +153,7 @@ func (c *client) do(ctx context.Context, method, path string, body []byte, v any
 		}
 		return fmt.Errorf("no answer from %s: %w (does headgate run there? --admin or $HEADGATE_ADMIN say where)", c.shown, err)
 	}
-	defer answer.Body.Close()
+	defer func() { _ = answer.Body.Close() }()
 	content, err := io.ReadAll(io.LimitReader(answer.Body, maxAnswer))
 	if err != nil {
 		return fmt.Errorf("read the answer of %s: %w", c.shown, err)

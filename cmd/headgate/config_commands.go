@@ -35,13 +35,13 @@ files with file, line, path and rule. The exit code is 1 when there is one.`,
 				return err
 			}
 		} else if err == nil {
-			fmt.Fprintf(p.stdout, "%s: fine: %s, %s\n", plain(args[0]),
+			p.stdout.printf("%s: fine: %s, %s\n", plain(args[0]),
 				count(len(loaded.Models), "model"), count(len(loaded.Listeners), "listener"))
 		} else {
 			for _, mistake := range mistakes {
-				fmt.Fprintln(p.stdout, plain(mistake.Error()))
+				p.stdout.printf("%s\n", plain(mistake.Error()))
 			}
-			fmt.Fprintf(p.stderr, "headgate: %s: %s\n", plain(args[0]), count(len(mistakes), "mistake"))
+			p.stderr.printf("headgate: %s: %s\n", plain(args[0]), count(len(mistakes), "mistake"))
 		}
 		if err != nil {
 			return exitf(exitNo, "")

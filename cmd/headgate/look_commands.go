@@ -101,12 +101,12 @@ func (p *program) printEnvoys(e admin.Envoys, now time.Time) {
 		})
 	}
 	if len(rows) == 0 {
-		fmt.Fprintln(p.stdout, "no Envoy is connected")
+		p.stdout.printf("no Envoy is connected\n")
 	} else {
 		p.screen.table(p.stdout, "", []string{"NODE", "VERSION", "FOR", "STATE", "RECORDS", "REMARK"}, rows)
 	}
 	for _, r := range e.Refused {
-		fmt.Fprintf(p.stdout, "not let in %s ago: %s: %s\n", ago(now.Sub(r.Time)), plain(dash(r.Node)), plain(r.Reason))
+		p.stdout.printf("not let in %s ago: %s: %s\n", ago(now.Sub(r.Time)), plain(dash(r.Node)), plain(r.Reason))
 	}
 }
 
@@ -126,7 +126,7 @@ func (p *program) versionCommand() *cobra.Command {
 		if output == "json" {
 			return p.printJSON(v)
 		}
-		fmt.Fprintf(p.stdout, "headgate %s (%s, %s)\n", v.Version, dash(v.Revision), v.Go)
+		p.stdout.printf("headgate %s (%s, %s)\n", v.Version, dash(v.Revision), v.Go)
 		return nil
 	}
 	return cmd

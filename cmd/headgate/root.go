@@ -33,22 +33,43 @@ func usagef(format string, args ...any) error { return exitf(exitUsage, format, 
 
 // program is what every command works with.
 type program struct {
-	stdout, stderr io.Writer
+	stdout, stderr *output
 	getenv         func(string) string
 	screen         screen // of stdout
 	connect        connectOptions
 	began          bool // the command line was fine, a command runs
 }
 
+// output remembers the first error of writing, so that a command whose output
+// was lost does not end well.
+type output struct {
+	w   io.Writer
+	err error
+}
+
+// Write implements io.Writer.
+func (o *output) Write(text []byte) (int, error) {
+	n, err := o.w.Write(text)
+	if err != nil && o.err == nil {
+		o.err = err
+	}
+	return n, err
+}
+
+func (o *output) printf(format string, args ...any) { _, _ = fmt.Fprintf(o, format, args...) }
+
 // run is headgate as a function: it takes a command line and returns the exit
 // code.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer, getenv func(string) string) int {
-	p := &program{stdout: stdout, stderr: stderr, getenv: getenv, screen: screenOf(stdout, getenv)}
+	p := &program{stdout: &output{w: stdout}, stderr: &output{w: stderr}, getenv: getenv, screen: screenOf(stdout, getenv)}
 	root := p.root()
 	root.SetArgs(args)
-	root.SetOut(stdout)
-	root.SetErr(stderr)
+	root.SetOut(p.stdout)
+	root.SetErr(p.stderr)
 	err := root.ExecuteContext(ctx)
+	if err == nil && p.stdout.err != nil {
+		err = fmt.Errorf("write output: %w", p.stdout.err)
+	}
 	if err == nil {
 		return exitOK
 	}
@@ -61,7 +82,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer, getenv fu
 		exit = &exitError{exitUsage, err.Error()}
 	}
 	if exit.message != "" {
-		fmt.Fprintln(stderr, "headgate: "+plainLines(exit.message))
+		p.stderr.printf("headgate: %s\n", plainLines(exit.message))
 	}
 	return exit.code
 }

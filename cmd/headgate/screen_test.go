@@ -77,7 +77,7 @@ func TestScreensShowNoControlCharacters(t *testing.T) {
 	s.models(&b, []admin.Model{hostile()})
 	s.model(&b, hostile(), noon)
 	b.WriteString(summary(hostile().Status))
-	p := program{stdout: &b}
+	p := program{stdout: &output{w: &b}}
 	p.printEnvoys(admin.Envoys{
 		Envoys:  []admin.Envoy{{Node: "\x1b[2J", Version: "\r", Rejected: "\x1b", Warning: "\u202e"}},
 		Refused: []admin.RefusedEnvoy{{Node: "\x1b[2J\n", Reason: "\x1b"}},

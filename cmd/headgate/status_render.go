@@ -3,7 +3,6 @@ package main
 import (
 	"cmp"
 	"fmt"
-	"io"
 	"maps"
 	"math"
 	"slices"
@@ -16,9 +15,9 @@ import (
 )
 
 // models writes one line for each model.
-func (s screen) models(w io.Writer, models []admin.Model) {
+func (s screen) models(w *strings.Builder, models []admin.Model) {
 	if len(models) == 0 {
-		fmt.Fprintln(w, "there are no models")
+		w.WriteString("there are no models" + "\n")
 		return
 	}
 	rows := make([][]cell, 0, len(models))
@@ -32,12 +31,12 @@ func (s screen) models(w io.Writer, models []admin.Model) {
 }
 
 // model writes all that is known of a model.
-func (s screen) model(w io.Writer, m admin.Model, now time.Time) {
+func (s screen) model(w *strings.Builder, m admin.Model, now time.Time) {
 	head := s.paint(bold, plain(m.Model)) + "  " + s.paint(phase(m.Phase).colour, plain(string(m.Phase)))
 	if !m.Since.IsZero() {
 		head += " for " + ago(now.Sub(m.Since))
 	}
-	fmt.Fprintln(w, head)
+	w.WriteString(head + "\n")
 	facts := [][]cell{
 		{text("release"), text(dash(m.Release))},
 		{text("stable"), text(dash(m.Stable))},
@@ -51,16 +50,16 @@ func (s screen) model(w io.Writer, m admin.Model, now time.Time) {
 	}
 	s.table(w, "  ", nil, facts)
 	if len(m.Steps) > 0 {
-		fmt.Fprintln(w)
+		w.WriteByte('\n')
 		s.steps(w, m.Status, now)
 	}
 	if len(m.Versions) > 0 {
-		fmt.Fprintln(w)
+		w.WriteByte('\n')
 		s.versions(w, m.Versions)
 	}
 }
 
-func (s screen) steps(w io.Writer, m rollout.Status, now time.Time) {
+func (s screen) steps(w *strings.Builder, m rollout.Status, now time.Time) {
 	rows := make([][]cell, 0, len(m.Steps))
 	for i, step := range m.Steps {
 		mark, state, colour := " ", "", ""
@@ -93,7 +92,7 @@ func stepState(m rollout.Status, now time.Time) string {
 	}
 }
 
-func (s screen) versions(w io.Writer, versions []admin.ModelVersion) {
+func (s screen) versions(w *strings.Builder, versions []admin.ModelVersion) {
 	rows := make([][]cell, 0, len(versions))
 	for _, v := range versions {
 		served := "-"
@@ -115,7 +114,7 @@ func (s screen) versions(w io.Writer, versions []admin.ModelVersion) {
 		})
 	}
 	s.table(w, "  ", []string{"VERSION", "WANTED", "SERVED", "REQUESTS", "ERRORS", "4XX", "P50", "P90", "P99", "ENDPOINTS"}, rows)
-	fmt.Fprintln(w, s.paint(faint, "  served and latencies: the last minute or this step; counts: since headgate began"))
+	w.WriteString(s.paint(faint, "  served and latencies: the last minute or this step; counts: since headgate began") + "\n")
 }
 
 func endpoints(v admin.ModelVersion) cell {
