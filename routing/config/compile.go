@@ -43,7 +43,6 @@ func compile(name string, data []byte, files references) *compiled {
 	var f file
 	c := &compiler{d: decode(root, &f), name: name, files: files}
 	model := c.model(&f)
-	out.references = c.used
 	out.name, out.listen = c.known(&f)
 	out.namePlace = c.position((*path)(nil).in("model"))
 	for _, key := range []string{"listen", "match"} {
@@ -53,6 +52,7 @@ func compile(name string, data []byte, files references) *compiled {
 		out.tls = c.serverTLS(f.Listen.TLS, (*path)(nil).in("listen").in("tls"))
 		out.places["listen.tls"] = c.position((*path)(nil).in("listen").in("tls"))
 	}
+	out.references = c.used
 	if out.fail(c.d.errs); c.d.more {
 		last := c.d.errs[len(c.d.errs)-1]
 		out.errs = append(out.errs, Error{File: name, Line: last.Line, Column: last.Column + 1, Message: "there are more mistakes"})

@@ -20,6 +20,15 @@ func crossCheck(files []*compiled) []Error {
 	return append(errs, sameRoutes(files)...)
 }
 
+// comparesAs tells whether one file can stand for another in the checks
+// between files.
+func comparesAs(a, b *compiled) bool {
+	return a.name == b.name && a.listen == b.listen && sameTLS(a.tls, b.tls) &&
+		a.model.Match.Host == b.model.Match.Host && a.model.Match.Prefix == b.model.Match.Prefix &&
+		slices.Equal(a.model.Match.Methods, b.model.Match.Methods) &&
+		slices.EqualFunc(a.model.Match.Headers, b.model.Match.Headers, func(x, y routing.Condition) bool { return sameCondition(&x, &y) })
+}
+
 func (f *compiled) place(key string) routing.Position {
 	if p, ok := f.places[key]; ok {
 		return p

@@ -20,7 +20,7 @@ type blob struct {
 	data    []byte // nil with rule
 	sum     [sha256.Size]byte
 	rule    string // what is wrong, in words
-	link    string // directory to which a symbolic link leads; empty: no link
+	link    string // where a symbolic link says it leads; empty: no link
 	busy    bool   // a process has it open for writing
 	settled bool   // known not to be open for writing
 }
@@ -135,8 +135,7 @@ func (d *directory) read(name string) *blob {
 	return b
 }
 
-// link returns the directory in which the target of a symbolic link is said to
-// be, or "".
+// link returns where a symbolic link says it leads, or "".
 func (d *directory) link(name string) string {
 	full := d.full(name)
 	target, err := os.Readlink(full)
@@ -144,9 +143,9 @@ func (d *directory) link(name string) string {
 	case err != nil:
 		return ""
 	case filepath.IsAbs(target):
-		return filepath.Dir(target)
+		return filepath.Clean(target)
 	}
-	return filepath.Dir(filepath.Join(filepath.Dir(full), target))
+	return filepath.Join(filepath.Dir(full), target)
 }
 
 func (d *directory) full(name string) string {
@@ -171,6 +170,8 @@ func reason(err error) string {
 		return "permission denied"
 	case errors.As(err, &errno):
 		return errno.Error()
+	case strings.Contains(err.Error(), "not a directory"):
+		return "is not a directory"
 	case strings.Contains(err.Error(), "escapes"):
 		return "leads out of the configuration directory"
 	}

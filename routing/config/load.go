@@ -4,9 +4,10 @@ import (
 	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
-	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
+	"strconv"
 
 	"github.com/headgate/headgate/routing"
 )
@@ -24,8 +25,11 @@ type Loader struct {
 	failed error // the directory itself cannot be read
 	models map[string]*modelFile
 	others map[string]*blob // files that models name, by that name
-	config *routing.Config  // the last good one
-	good   map[string]*routing.Model
+	names  []string         // of models, sorted; nil: to be sorted
+
+	todo       map[string]bool // models to be compiled
+	recompiled map[string]bool // models that were since the last good build
+	whole      build           // the last good one
 }
 
 // modelFile is what is known of one model's file.
@@ -34,9 +38,21 @@ type modelFile struct {
 	compiled *compiled // nil: to be compiled
 }
 
+// build is a good configuration and what it was built of.
+type build struct {
+	config *routing.Config // nil: there was none
+	names  []string
+	files  []*compiled    // by the names
+	index  map[string]int // of files, by the name
+	at     []int          // position in config.Models, by the index of files
+}
+
 // NewLoader returns a loader that has read nothing yet.
 func NewLoader(dir string) *Loader {
-	return &Loader{dir: dir, models: map[string]*modelFile{}, others: map[string]*blob{}}
+	return &Loader{
+		dir: dir, models: map[string]*modelFile{}, others: map[string]*blob{},
+		todo: map[string]bool{}, recompiled: map[string]bool{},
+	}
 }
 
 // maxAttempts bounds how often files are read again because they changed in
@@ -66,73 +82,109 @@ func (l *Loader) refresh(names map[string]bool, seen changes) (changed, still bo
 	return true, false
 }
 
-// build checks the files against each other.
+// build checks the files against each other. Where the last configuration was
+// good and the files that changed did not change what they are compared by,
+// the rest is taken over from it.
 func (l *Loader) build() (*routing.Config, error) {
 	if l.failed != nil {
 		return nil, l.failed
 	}
-	names := sortedKeys(l.models)
-	files := make([]*compiled, len(names))
-	var errs Errors
-	for i, n := range names {
-		files[i] = l.models[n].compiled
-		errs = append(errs, files[i].errs...)
+	if l.names == nil {
+		l.names = sortedKeys(l.models)
 	}
-	errs = append(errs, crossCheck(files)...)
-	if len(names) == 0 {
-		errs = Errors{{Message: "there is no model: the directory has no file that ends in .yaml"}}
-	}
-	if len(errs) > 0 {
-		errs.sort()
-		return nil, errs
-	}
-	c := &routing.Config{Hash: l.hash(names)}
-	if l.config != nil && l.config.Hash == c.Hash {
-		return l.config, nil
-	}
-	l.assemble(c, files)
-	l.config = c
-	return c, nil
-}
-
-func (l *Loader) assemble(c *routing.Config, files []*compiled) {
-	listeners := map[netip.AddrPort]*routing.Listener{}
-	l.good = make(map[string]*routing.Model, len(files))
-	c.Models = make([]*routing.Model, len(files))
-	for i, f := range files {
-		c.Models[i] = f.model
-		l.good[f.name] = f.model
-		if listeners[f.listen] == nil {
-			listeners[f.listen] = &routing.Listener{Address: f.listen, TLS: f.tls}
-			c.Listeners = append(c.Listeners, listeners[f.listen])
+	b, ok := l.patched()
+	if !ok {
+		var errs Errors
+		if b, errs = l.full(); len(errs) > 0 {
+			errs.sort()
+			return nil, errs
 		}
 	}
-	slices.SortFunc(c.Models, func(a, b *routing.Model) int { return cmp.Compare(a.Name, b.Name) })
-	slices.SortFunc(c.Listeners, func(a, b *routing.Listener) int { return a.Address.Compare(b.Address) })
+	if b.config.Hash = l.hash(); l.whole.config != nil && l.whole.config.Hash == b.config.Hash {
+		b.config = l.whole.config
+	}
+	l.whole = b
+	clear(l.recompiled)
+	return b.config, nil
+}
+
+// patched builds by changing a copy of the last good configuration.
+func (l *Loader) patched() (build, bool) {
+	b := l.whole
+	if b.config == nil || len(b.names) != len(l.names) || &b.names[0] != &l.names[0] {
+		return build{}, false
+	}
+	b.files = slices.Clone(b.files)
+	b.config = &routing.Config{Models: slices.Clone(b.config.Models), Listeners: b.config.Listeners}
+	for name := range l.recompiled {
+		i := b.index[name]
+		now := l.models[name].compiled
+		if len(now.errs) > 0 || !comparesAs(now, b.files[i]) {
+			return build{}, false
+		}
+		b.files[i] = now
+		b.config.Models[b.at[i]] = now.model
+	}
+	return b, true
+}
+
+// full builds from all files.
+func (l *Loader) full() (build, Errors) {
+	b := build{names: l.names, index: make(map[string]int, len(l.names))}
+	var errs Errors
+	for i, n := range l.names {
+		b.index[n] = i
+		b.files = append(b.files, l.models[n].compiled)
+		errs = append(errs, b.files[i].errs...)
+	}
+	errs = append(errs, crossCheck(b.files)...)
+	if len(l.names) == 0 {
+		errs = Errors{{Message: "there is no model: the directory has no file that ends in .yaml"}}
+	}
+	if len(errs) == 0 {
+		b.assemble()
+	}
+	return b, errs
+}
+
+func (b *build) assemble() {
+	b.config = &routing.Config{}
+	order := make([]int, len(b.files))
+	listeners := map[netip.AddrPort]bool{}
+	for i, f := range b.files {
+		order[i] = i
+		if !listeners[f.listen] {
+			listeners[f.listen] = true
+			b.config.Listeners = append(b.config.Listeners, &routing.Listener{Address: f.listen, TLS: f.tls})
+		}
+	}
+	slices.SortFunc(order, func(x, y int) int { return cmp.Compare(b.files[x].name, b.files[y].name) })
+	b.at = make([]int, len(order))
+	for at, i := range order {
+		b.at[i] = at
+		b.config.Models = append(b.config.Models, b.files[i].model)
+	}
+	slices.SortFunc(b.config.Listeners, func(x, y *routing.Listener) int { return x.Address.Compare(y.Address) })
 }
 
 // hash is over the names and contents of all files, those that models name
 // included.
-func (l *Loader) hash(names []string) string {
+func (l *Loader) hash() string {
 	h := sha256.New()
-	for _, n := range names {
-		fmt.Fprintf(h, "%d %s ", len(n), n)
-		sum := l.models[n].blob.sum
-		h.Write(sum[:])
+	var line []byte
+	add := func(name string, b *blob) {
+		line = strconv.AppendQuote(line[:0], name)
+		h.Write(append(line, b.sum[:]...))
+	}
+	for _, n := range l.names {
+		add(n, l.models[n].blob)
 	}
 	for _, n := range sortedKeys(l.others) {
-		fmt.Fprintf(h, "%d %s ", len(n), n)
-		sum := l.others[n].sum
-		h.Write(sum[:])
+		add(n, l.others[n])
 	}
 	return hex.EncodeToString(h.Sum(nil))
 }
 
 func sortedKeys[V any](m map[string]V) []string {
-	keys := make([]string, 0, len(m))
-	for k := range m {
-		keys = append(keys, k)
-	}
-	slices.Sort(keys)
-	return keys
+	return slices.Sorted(maps.Keys(m))
 }

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/fsnotify/fsnotify"
@@ -120,25 +121,60 @@ func (e *eyes) close() {
 	}
 }
 
-// watchDirs returns the directories in which something can happen that
-// concerns the configuration: its own, the one above it, and those to which
-// symbolic links and names of TLS files lead. It is false of the one above
-// when only the directory itself matters in it.
-func (l *Loader) watchDirs() map[string]bool {
-	dirs := map[string]bool{filepath.Dir(l.dir): false, l.dir: true}
+// interest is where something can happen that concerns the configuration.
+type interest struct {
+	// dirs are to be watched: the directory itself, the one above it, and those
+	// to which symbolic links and names of TLS files lead. In a directory with
+	// false only some names matter.
+	dirs map[string]bool
+	// names are those that matter in the directory itself, beside models: the
+	// TLS files in it, and the first step of what links go through.
+	names map[string]bool
+}
+
+func (l *Loader) interest() interest {
+	in := interest{
+		dirs:  map[string]bool{filepath.Dir(l.dir): false, l.dir: false},
+		names: map[string]bool{},
+	}
 	for _, m := range l.models {
-		if m.blob.link != "" {
-			dirs[m.blob.link] = true
-		}
+		in.add(l.dir, m.blob.link)
 	}
 	for name, b := range l.others {
 		if !filepath.IsAbs(name) {
 			name = filepath.Join(l.dir, name)
 		}
-		dirs[filepath.Dir(name)] = true
-		if b.link != "" {
-			dirs[b.link] = true
-		}
+		in.add(l.dir, name)
+		in.add(l.dir, b.link)
 	}
-	return dirs
+	return in
+}
+
+// add notes that a file matters.
+func (in interest) add(own, file string) {
+	if file == "" {
+		return
+	}
+	dir := filepath.Dir(file)
+	if dir != own {
+		in.dirs[dir] = true
+	}
+	if below, err := filepath.Rel(own, file); err == nil {
+		first, _, _ := strings.Cut(below, string(filepath.Separator))
+		in.names[first] = true
+	}
+}
+
+// concerns tells whether an event in a directory matters, of which it is not
+// known that it is about a model's file.
+func (in interest) concerns(own, dir, base string) bool {
+	switch {
+	case in.dirs[dir]:
+		return true
+	case dir == own:
+		return in.names[base]
+	case dir == filepath.Dir(own):
+		return base == filepath.Base(own)
+	}
+	return true
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io/fs"
 	"runtime"
+	"slices"
 	"sync"
 
 	"github.com/headgate/headgate/routing"
@@ -69,6 +70,8 @@ func (l *Loader) readModel(dir *directory, name string, seen changes) bool {
 	b := dir.read(name)
 	if b.rule != "" && gone(dir, name) {
 		delete(l.models, name)
+		delete(l.todo, name)
+		l.names = nil
 		seen.removed(name, before)
 		return known != nil
 	}
@@ -77,7 +80,11 @@ func (l *Loader) readModel(dir *directory, name string, seen changes) bool {
 		seen.again(name, b)
 		return false
 	}
+	if known == nil {
+		l.names = nil
+	}
 	l.models[name] = &modelFile{blob: b}
+	l.todo[name] = true
 	seen.changed(name, before, b)
 	return true
 }
@@ -117,12 +124,10 @@ func (l *Loader) checkOthers(dir *directory, seen changes) {
 	if len(changed) == 0 {
 		return
 	}
-	for _, m := range l.models {
-		for _, r := range m.named() {
-			if changed[r] {
-				m.compiled = nil
-				break
-			}
+	for name, m := range l.models {
+		if slices.ContainsFunc(m.named(), func(r string) bool { return changed[r] }) {
+			m.compiled = nil
+			l.todo[name] = true
 		}
 	}
 }
@@ -135,24 +140,20 @@ func (m *modelFile) named() []string {
 	return m.compiled.references
 }
 
-// compileChanged compiles what was read anew, on all processors. It keeps the
-// text only where another file's change has it compiled again. It tells
+// compileChanged compiles what was read anew, on all processors. It tells
 // whether there was any.
 func (l *Loader) compileChanged(dir *directory) bool {
-	work := make(chan string, len(l.models))
-	for name, m := range l.models {
-		if m.compiled == nil {
-			work <- name
-		}
-	}
-	close(work)
-	todo := len(work)
-	if todo == 0 {
+	if len(l.todo) == 0 {
 		return false
 	}
+	work := make(chan string, len(l.todo))
+	for name := range l.todo {
+		work <- name
+	}
+	close(work)
 	files := &sharedFiles{dir: dir, known: l.others}
 	var wg sync.WaitGroup
-	for range min(todo, runtime.GOMAXPROCS(0)) {
+	for range min(len(l.todo), runtime.GOMAXPROCS(0)) {
 		wg.Go(func() {
 			for name := range work {
 				l.compile(name, files)
@@ -160,6 +161,10 @@ func (l *Loader) compileChanged(dir *directory) bool {
 		})
 	}
 	wg.Wait()
+	for name := range l.todo {
+		l.recompiled[name] = true
+	}
+	clear(l.todo)
 	l.dropUnused()
 	return true
 }
@@ -171,18 +176,18 @@ func (l *Loader) compile(name string, files references) {
 		return
 	}
 	m.compiled = compile(name, m.blob.data, files)
-	if len(m.compiled.references) == 0 {
-		m.blob.data = nil
-	}
 	if model := m.compiled.model; model != nil {
-		m.compiled.model = l.reuse(model)
+		m.compiled.model = l.reuse(name, model)
 	}
 }
 
 // reuse returns the model of the last good configuration if it is equal.
-func (l *Loader) reuse(m *routing.Model) *routing.Model {
-	old := l.good[m.Name]
-	if old != nil && fingerprint(old) == fingerprint(m) {
+func (l *Loader) reuse(file string, m *routing.Model) *routing.Model {
+	i, ok := l.whole.index[file]
+	if !ok {
+		return m
+	}
+	if old := l.whole.files[i].model; fingerprint(old) == fingerprint(m) {
 		return old
 	}
 	return m
@@ -190,6 +195,9 @@ func (l *Loader) reuse(m *routing.Model) *routing.Model {
 
 // dropUnused forgets the files that no model names any more.
 func (l *Loader) dropUnused() {
+	if len(l.others) == 0 {
+		return
+	}
 	used := map[string]bool{}
 	for _, m := range l.models {
 		for _, r := range m.named() {

@@ -77,7 +77,7 @@ type watcher struct {
 	log    *slog.Logger
 	out    chan Update
 
-	dirs     map[string]bool // as of Loader.watchDirs
+	interest interest
 	dirty    map[string]bool // files of which an event told
 	all      bool            // look at all files
 	restless bool            // the files did not stand still while they were read
@@ -85,6 +85,7 @@ type watcher struct {
 	written  map[string]bool // files that were written in place since the last good state was told
 	seen     changes         // since the last good state that was told
 
+	stale    bool      // next is older than what was read
 	next     Update    // the state that is there now
 	nextText string    // what tells it from another
 	since    time.Time // when next came to be
@@ -100,8 +101,8 @@ type watcher struct {
 func (w *watcher) run(ctx context.Context) {
 	defer close(w.out)
 	defer w.eyes.close()
-	w.dirs = w.loader.watchDirs()
-	w.eyes.adjust(w.dirs, time.Now())
+	w.interest = w.loader.interest()
+	w.eyes.adjust(w.interest.dirs, time.Now())
 	w.all = true
 	w.look()
 	timer := time.NewTimer(0)
@@ -150,8 +151,8 @@ func (w *watcher) interval() time.Duration {
 	return pollSeeing
 }
 
-// event notes which file an event is about. Whatever is not a model's file may
-// be on the way to one.
+// event notes which file an event is about. What is no model's file may be on
+// the way to one; then all are looked at.
 func (w *watcher) event(e fsnotify.Event, ok bool) {
 	dir, base := filepath.Split(e.Name)
 	dir = filepath.Clean(dir)
@@ -166,8 +167,7 @@ func (w *watcher) event(e fsnotify.Event, ok bool) {
 		if e.Has(fsnotify.Write) {
 			w.markWritten(base)
 		}
-	case dir == filepath.Dir(w.loader.dir) && base != filepath.Base(w.loader.dir) && !w.dirs[dir]:
-	default:
+	case w.interest.concerns(w.loader.dir, dir, base):
 		w.all = true
 	}
 }
@@ -206,20 +206,40 @@ func (w *watcher) failure(err error, ok bool) {
 
 // look reads what may have changed, and tells the state if it stood still.
 func (w *watcher) look() {
-	changed := w.read()
 	now := time.Now()
-	if changed || !w.told && w.next == (Update{}) {
-		w.rebuild(now)
+	if w.read() || w.since.IsZero() {
+		w.since, w.stale = now, true
+		if w.first.IsZero() {
+			w.first = now
+		}
+	}
+	if w.waits(w.hold(now)) {
+		return
+	}
+	if w.stale {
+		w.rebuild()
 	}
 	if w.told && w.nextText == w.toldText {
 		w.settle()
 		return
 	}
-	if due := w.since.Add(w.hold(now)); now.Before(due) {
-		w.due = due
+	if w.next.Err != nil && w.told && w.waits(holdError) {
 		return
 	}
 	w.tell()
+}
+
+// waits tells whether the present state has to stand still for longer, and
+// sees to it that it is looked at then.
+func (w *watcher) waits(hold time.Duration) bool {
+	w.due = time.Time{}
+	now := time.Now()
+	due := w.since.Add(hold)
+	if w.first.IsZero() || !now.Before(due) || now.Sub(w.first) > holdAtMost {
+		return false
+	}
+	w.due = due
+	return true
 }
 
 // read brings the loader up to date and tells whether anything changed.
@@ -231,8 +251,8 @@ func (w *watcher) read() bool {
 	}
 	changed, still := w.loader.refresh(names, w.seen)
 	if changed || names == nil {
-		w.dirs = w.loader.watchDirs()
-		if w.eyes.adjust(w.dirs, time.Now()) {
+		w.interest = w.loader.interest()
+		if w.eyes.adjust(w.interest.dirs, time.Now()) {
 			var missed bool
 			missed, still = w.loader.refresh(nil, w.seen)
 			changed = changed || missed
@@ -261,28 +281,25 @@ func (w *watcher) names() map[string]bool {
 	return names
 }
 
-func (w *watcher) rebuild(now time.Time) {
+func (w *watcher) rebuild() {
 	config, err := w.loader.build()
-	w.next, w.since = Update{Config: config, Err: err}, now
+	w.next, w.stale = Update{Config: config, Err: err}, false
 	if err != nil {
 		w.nextText = "error: " + err.Error()
 	} else {
-		w.next.Contents = w.loader.contents()
 		w.nextText = config.Hash
-	}
-	if w.first.IsZero() {
-		w.first = now
 	}
 }
 
-// hold returns how long the present state must have stood still.
+// hold returns how long the present state must have stood still, as far as its
+// files tell.
 func (w *watcher) hold(now time.Time) time.Duration {
 	var longest time.Duration
 	switch {
-	case now.Sub(w.first) > holdAtMost:
-		return 0
 	case w.restless:
 		longest = now.Sub(w.since) + holdInPlace
+	case w.told && w.loader.failed != nil:
+		longest = holdRemoved
 	}
 	for name, c := range w.seen {
 		c.written = w.written[name]
@@ -293,13 +310,6 @@ func (w *watcher) hold(now time.Time) time.Duration {
 			longest = max(longest, c.hold())
 		}
 	}
-	switch {
-	case !w.told:
-	case w.loader.failed != nil:
-		longest = max(longest, holdRemoved)
-	case w.next.Err != nil:
-		longest = max(longest, holdError)
-	}
 	return longest
 }
 
@@ -307,6 +317,9 @@ func (w *watcher) hold(now time.Time) time.Duration {
 func (w *watcher) tell() {
 	u := w.next
 	u.At = w.first
+	if u.Err == nil {
+		u.Contents = w.loader.contents()
+	}
 	w.pending, w.told, w.toldText = &u, true, w.nextText
 	if w.toldText == w.received {
 		w.pending = nil // back to it before anyone heard of another
