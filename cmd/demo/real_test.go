@@ -41,10 +41,10 @@ func TestSceneOne(t *testing.T) {
 	for _, want := range []string{
 		`step 4 of 4: 100% of the users to v2\.0\.0`,
 		`completed: v2\.0\.0 serves everyone`,
-		`requests sent +\d{4}\n`,
+		`requests sent +\d{3,}\n`,
 		`\n  failed +0\n`,
 		`users who changed version backwards +0\n`,
-		`accuracy of v2\.0\.0 +9[5-9]\.\d%`,
+		`accuracy of v2\.0\.0 +9\d\.\d%`,
 		// Requests under way when the weights change are counted where they end.
 		`\n  v1\.0\.0 alone .* 0\.\d%\n`,
 		`\n  100% .* (9\d|100)\.\d%\n`,
