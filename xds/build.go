@@ -4,8 +4,11 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"maps"
+	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/headgate/headgate/routing"
@@ -40,6 +43,9 @@ type Options struct {
 	// SystemCA is the file, on Envoy's machine, with the authorities that
 	// verify a version whose TLS names none. Debian's by default.
 	SystemCA string
+	// NameServers resolve the versions' names. Those of Envoy's machine by
+	// default.
+	NameServers []netip.AddrPort
 }
 
 func (o Options) withDefaults() Options {
@@ -53,20 +59,29 @@ func (o Options) withDefaults() Options {
 }
 
 // Builder compiles plans. Its results depend on the options and the plan
-// alone: it only remembers what it made of each [routing.ModelPlan], by
-// pointer, so that a plan in which one model changed costs one model. It is
-// not for concurrent use.
+// alone: it only remembers what it made of the last plan, so that a plan in
+// which one model changed costs one model. It is not for concurrent use.
 type Builder struct {
 	options   Options
-	models    map[*routing.ModelPlan]*compiled
 	listeners map[*routing.Listener]*compiledListener
+	last      remembered
 }
 
-// compiled is a model's resources and what they were made for.
+// remembered is the last plan, model by model, and what was made of it. The
+// slices run in parallel, because with 10,000 models it counts what is read.
+type remembered struct {
+	tls       map[string]bool // of each listener
+	plans     []*routing.ModelPlan
+	models    []*compiled
+	resources []*ModelResources
+}
+
+// compiled is a model's resources and what they were made of.
 type compiled struct {
+	plan      *routing.ModelPlan
+	tls       bool // the listener has TLS
 	resources *ModelResources
 	claim     string // listener, domain and match: no two models may have it
-	tls       bool
 }
 
 // NewBuilder returns a Builder that remembers nothing.
@@ -77,60 +92,111 @@ func NewBuilder(opts Options) *Builder {
 // Build compiles a plan. It reports everything that is wrong in one error,
 // and then returns no snapshot at all.
 func (b *Builder) Build(plan *routing.Plan) (*Snapshot, error) {
-	snapshot := &Snapshot{Models: make([]*ModelResources, 0, len(plan.Models))}
-	listeners, errs := b.buildListeners(plan, snapshot)
-	models := make(map[*routing.ModelPlan]*compiled, len(plan.Models))
-	claims := make(map[string]string, len(plan.Models))
-	for _, p := range plan.Models {
-		name := listenerName(p.Model.Listen)
-		listener, ok := listeners[name]
-		if !ok {
-			errs = append(errs, fmt.Errorf("models.%s: listen: %s: is no listener of the configuration", p.Model.Name, name))
-			continue
-		}
-		c, err := b.model(p, listener.TLS != nil)
-		if err != nil {
-			errs = append(errs, err)
-			continue
-		}
-		if other, taken := claims[c.claim]; taken {
-			errs = append(errs, fmt.Errorf("models.%s: match: model %s has the same", p.Model.Name, other))
-			continue
-		}
-		claims[c.claim] = p.Model.Name
-		models[p] = c
-		snapshot.Models = append(snapshot.Models, c.resources)
+	snapshot := new(Snapshot)
+	tls, errs := b.buildListeners(plan, snapshot)
+	next := remembered{
+		tls: tls, plans: plan.Models,
+		models: make([]*compiled, len(plan.Models)), resources: make([]*ModelResources, len(plan.Models)),
 	}
-	if len(errs) > 0 {
+	moved, err := b.compileAll(&next)
+	if errs = append(errs, err); errors.Join(errs...) != nil {
 		return nil, errors.Join(errs...)
 	}
-	b.models = models
-	slices.SortFunc(snapshot.Models, func(x, y *ModelResources) int { return cmp.Compare(x.Model, y.Model) })
-	if i := duplicate(snapshot.Models); i >= 0 {
-		return nil, fmt.Errorf("models.%s: stands in the plan twice", snapshot.Models[i].Model)
+	if moved {
+		if err := checkClaims(next.models); err != nil {
+			return nil, err
+		}
 	}
+	b.last, snapshot.Models = next, next.resources
 	return snapshot, nil
 }
 
-func duplicate(sorted []*ModelResources) int {
-	for i := 1; i < len(sorted); i++ {
-		if sorted[i].Model == sorted[i-1].Model {
-			return i
+// compileAll makes the models of next, and tells whether any of them has
+// another place or another claim than in the last plan.
+func (b *Builder) compileAll(next *remembered) (moved bool, err error) {
+	last := &b.last
+	moved = len(next.plans) != len(last.plans)
+	same := maps.Equal(next.tls, last.tls)
+	var errs []error
+	before := sync.OnceValue(last.byPlan)
+	for i, p := range next.plans {
+		if same && i < len(last.plans) && last.plans[i] == p {
+			next.models[i], next.resources[i] = last.models[i], last.resources[i]
+			continue
 		}
+		var here *compiled
+		if i < len(last.models) {
+			here = last.models[i]
+		}
+		c, err := b.model(p, next.tls, here, before)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("models.%s: %w", p.Model.Name, err))
+			continue
+		}
+		moved = moved || here == nil || here.claim != c.claim || here.plan.Model.Name != p.Model.Name
+		next.models[i], next.resources[i] = c, c.resources
 	}
-	return -1
+	return moved, errors.Join(errs...)
 }
 
-// model returns the resources of one model, remembered or new.
-func (b *Builder) model(p *routing.ModelPlan, tls bool) (*compiled, error) {
-	if c, ok := b.models[p]; ok && c.tls == tls {
+// model returns what is made of a model: the same as before, what stood in its
+// place with other weights, or new.
+func (b *Builder) model(
+	p *routing.ModelPlan, listeners map[string]bool, here *compiled, before func() map[*routing.ModelPlan]*compiled,
+) (*compiled, error) {
+	tls, ok := listeners[listenerName(p.Model.Listen)]
+	if !ok {
+		return nil, fmt.Errorf("listen: %s: is no listener of the configuration", p.Model.Listen)
+	}
+	if here != nil && here.plan != p && here.sameStructure(p, tls) {
+		return here.withWeights(p), nil
+	}
+	if c := before()[p]; c != nil && c.tls == tls {
 		return c, nil
 	}
-	c, err := b.compile(p, tls)
-	if err != nil {
-		return nil, fmt.Errorf("models.%s: %w", p.Model.Name, err)
+	return b.compile(p, tls)
+}
+
+// sameStructure tells whether a plan differs from the one that was compiled in
+// its weights alone.
+func (c *compiled) sameStructure(p *routing.ModelPlan, tls bool) bool {
+	return c.plan.Model == p.Model && c.tls == tls && c.plan.Stable == p.Stable &&
+		c.plan.Split.Salt == p.Split.Salt && p.Split.Validate() == nil &&
+		slices.EqualFunc(c.plan.Split.Ranges, p.Split.Ranges, func(x, y routing.Range) bool { return x.Version == y.Version })
+}
+
+// withWeights is what was compiled, with the weights of another plan.
+func (c *compiled) withWeights(p *routing.ModelPlan) *compiled {
+	resources := *c.resources
+	resources.Weights = weights(p)
+	resources.layer = layerOf(resources.Weights)
+	return &compiled{plan: p, tls: c.tls, resources: &resources, claim: c.claim}
+}
+
+func (r *remembered) byPlan() map[*routing.ModelPlan]*compiled {
+	m := make(map[*routing.ModelPlan]*compiled, len(r.models))
+	for _, c := range r.models {
+		m[c.plan] = c
 	}
-	return c, nil
+	return m
+}
+
+// checkClaims reports models that are there twice or take the same requests.
+func checkClaims(models []*compiled) error {
+	var errs []error
+	claims := make(map[string]string, len(models))
+	for i, c := range models {
+		name := c.plan.Model.Name
+		if i > 0 && name <= models[i-1].plan.Model.Name {
+			errs = append(errs, fmt.Errorf("models.%s: stands after %s: must be sorted by name, each once", name, models[i-1].plan.Model.Name))
+			continue
+		}
+		if other, taken := claims[c.claim]; taken {
+			errs = append(errs, fmt.Errorf("models.%s: match: model %s has the same", name, other))
+		}
+		claims[c.claim] = name
+	}
+	return errors.Join(errs...)
 }
 
 func (b *Builder) compile(p *routing.ModelPlan, tls bool) (*compiled, error) {
@@ -144,6 +210,7 @@ func (b *Builder) compile(p *routing.ModelPlan, tls bool) (*compiled, error) {
 		Weights:  weights(p),
 		Shard:    shardOf(p.Model.Name),
 	}
+	r.layer = layerOf(r.Weights)
 	var err error
 	if r.Clusters, err = b.clusters(p); err != nil {
 		return nil, err
@@ -158,7 +225,7 @@ func (b *Builder) compile(p *routing.ModelPlan, tls bool) (*compiled, error) {
 	if r.RouteVersion, err = routeVersion(r.Domain, r.Routes); err != nil {
 		return nil, err
 	}
-	return &compiled{resources: r, claim: claim(r), tls: tls}, nil
+	return &compiled{plan: p, tls: tls, resources: r, claim: claim(r)}, nil
 }
 
 func (b *Builder) clusters(p *routing.ModelPlan) ([]Resource, error) {

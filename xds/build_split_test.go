@@ -365,4 +365,3 @@ func TestAnonymousKeepTheirVersion(t *testing.T) {
 		t.Errorf("absent: request: %v, want about 300 of 1000 by the candidate", counts)
 	}
 }
-

@@ -32,9 +32,10 @@ const (
 )
 
 // cluster is the cluster of one version.
-func cluster(m *routing.Model, v *routing.Version, o Options) (*clusterv3.Cluster, error) {
+func cluster(m *routing.Model, v *routing.Version, o Options) (c *clusterv3.Cluster, err error) {
+	defer caught(&err)
 	name := routing.ClusterName(m.Name, v.Name)
-	c := &clusterv3.Cluster{
+	c = &clusterv3.Cluster{
 		Name:                      name,
 		ConnectTimeout:            durationpb.New(v.Connect),
 		LbPolicy:                  clusterv3.Cluster_LEAST_REQUEST,
@@ -49,7 +50,7 @@ func cluster(m *routing.Model, v *routing.Version, o Options) (*clusterv3.Cluste
 	if v.Connect <= 0 {
 		c.ConnectTimeout = durationpb.New(time.Second)
 	}
-	if err := discover(c, v); err != nil {
+	if err := discover(c, v, o); err != nil {
 		return nil, err
 	}
 	if v.Health != nil {
@@ -62,7 +63,7 @@ func cluster(m *routing.Model, v *routing.Version, o Options) (*clusterv3.Cluste
 }
 
 // discover says where the endpoints are.
-func discover(c *clusterv3.Cluster, v *routing.Version) error {
+func discover(c *clusterv3.Cluster, v *routing.Version, o Options) error {
 	var endpoints []*endpointv3.LbEndpoint
 	switch {
 	case len(v.Endpoints) > 0:
@@ -72,7 +73,7 @@ func discover(c *clusterv3.Cluster, v *routing.Version) error {
 		}
 	case v.DNS.Host != "":
 		c.ClusterDiscoveryType = &clusterv3.Cluster_ClusterType{ClusterType: &clusterv3.Cluster_CustomClusterType{
-			Name: "envoy.clusters.dns", TypedConfig: config(dnsCluster()),
+			Name: "envoy.clusters.dns", TypedConfig: config(dnsCluster(o)),
 		}}
 		endpoints = append(endpoints, endpoint(v.DNS.Host, v.DNS.Port))
 	default:
@@ -99,10 +100,18 @@ func socketAddress(host string, port uint16) *corev3.Address {
 }
 
 // dnsCluster resolves a name again and again, into one endpoint per address.
-// While a new cluster waits for its first answer, Envoy acknowledges nothing
-// else that clusters need, so a name server that does not answer is given up
-// after a second; the next attempt follows soon.
-func dnsCluster() *dnsclusterv3.DnsCluster {
+// While a new cluster waits for its first answer Envoy serves the others, but
+// acknowledges none of them. So a silent name server is given up after a
+// second, two with the query for IPv6 (by Envoy's defaults it is forty); the
+// next attempt follows soon.
+func dnsCluster(o Options) *dnsclusterv3.DnsCluster {
+	resolver := &caresv3.CaresDnsResolverConfig{
+		QueryTimeoutSeconds: wrapperspb.UInt64(1),
+		QueryTries:          wrapperspb.UInt32(1),
+	}
+	for _, s := range o.NameServers {
+		resolver.Resolvers = append(resolver.Resolvers, socketAddress(s.Addr().String(), s.Port()))
+	}
 	return &dnsclusterv3.DnsCluster{
 		DnsRefreshRate: durationpb.New(5 * time.Second),
 		DnsFailureRefreshRate: &dnsclusterv3.DnsCluster_RefreshRate{
@@ -110,11 +119,8 @@ func dnsCluster() *dnsclusterv3.DnsCluster {
 		},
 		DnsLookupFamily: dnsv3.DnsLookupFamily_V4_PREFERRED,
 		TypedDnsResolverConfig: &corev3.TypedExtensionConfig{
-			Name: "envoy.network.dns_resolver.cares",
-			TypedConfig: config(&caresv3.CaresDnsResolverConfig{
-				QueryTimeoutSeconds: wrapperspb.UInt64(1),
-				QueryTries:          wrapperspb.UInt32(1),
-			}),
+			Name:        "envoy.network.dns_resolver.cares",
+			TypedConfig: config(resolver),
 		},
 	}
 }

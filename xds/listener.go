@@ -43,18 +43,18 @@ type compiledListener struct {
 func listenerName(address netip.AddrPort) string { return address.String() }
 
 // buildListeners adds the listeners and their secrets to the snapshot and
-// returns the configured listeners by name.
-func (b *Builder) buildListeners(plan *routing.Plan, s *Snapshot) (map[string]*routing.Listener, []error) {
+// returns which listeners there are, and whether they have TLS.
+func (b *Builder) buildListeners(plan *routing.Plan, s *Snapshot) (map[string]bool, []error) {
 	var errs []error
-	byName := make(map[string]*routing.Listener)
+	tls := make(map[string]bool)
 	remembered := make(map[*routing.Listener]*compiledListener)
 	for _, l := range plan.Config.Listeners {
 		name := listenerName(l.Address)
-		if byName[name] != nil {
+		if _, twice := tls[name]; twice {
 			errs = append(errs, fmt.Errorf("listeners.%s: stands in the configuration twice", name))
 			continue
 		}
-		byName[name] = l
+		tls[name] = l.TLS != nil
 		c := b.listeners[l]
 		if c == nil {
 			var err error
@@ -71,10 +71,11 @@ func (b *Builder) buildListeners(plan *routing.Plan, s *Snapshot) (map[string]*r
 	slices.SortFunc(s.Listeners, byResourceName)
 	slices.SortFunc(s.Secrets, byResourceName)
 	b.listeners = remembered
-	return byName, errs
+	return tls, errs
 }
 
-func (b *Builder) compileListener(l *routing.Listener) (*compiledListener, error) {
+func (b *Builder) compileListener(l *routing.Listener) (_ *compiledListener, err error) {
+	defer caught(&err)
 	name := listenerName(l.Address)
 	r, err := resource(name, listener(l, b.options))
 	if err != nil {

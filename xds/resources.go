@@ -28,6 +28,8 @@ type ModelResources struct {
 	// Weights are runtime values by key. Empty while one version serves alone.
 	Weights map[string]uint32
 	Shard   int // index of the runtime layer that carries Weights
+
+	layer []byte // Weights as a part of that layer, when Build made them
 }
 
 // Snapshot is what every Envoy should have. It is immutable.

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
@@ -44,8 +45,8 @@ type routeCompiler struct {
 // routes returns the model's routes in the order in which they must be tried.
 // The last one matches all of the model's requests and nothing else, so its
 // match says what the model claims.
-func (c *routeCompiler) routes() ([]*routev3.Route, error) {
-	var err error
+func (c *routeCompiler) routes() (_ []*routev3.Route, err error) {
+	defer caught(&err)
 	if c.base, err = match(c.plan.Model.Match); err != nil {
 		return nil, fmt.Errorf("match: %w", err)
 	}
@@ -186,8 +187,14 @@ func (c *routeCompiler) route(why string, conditions ...*routev3.HeaderMatcher) 
 	m := proto.CloneOf(c.base)
 	m.Headers = append(m.Headers, conditions...)
 	action := &routev3.RouteAction{
-		Timeout:     durationpb.New(c.plan.Model.Timeout),
-		RetryPolicy: retry(c.plan.Model.Retry),
+		// Envoy's own timeout counts to the end of an answer, and would cut a
+		// stream that flows: the tries have one for silence.
+		Timeout:     durationpb.New(0),
+		RetryPolicy: tries(c.plan.Model),
+	}
+	if c.plan.Model.Timeout >= c.options.IdleTimeout {
+		// The listener would end the request first.
+		action.IdleTimeout = durationpb.New(c.plan.Model.Timeout + time.Minute)
 	}
 	r := &routev3.Route{Name: why, Match: m, Action: &routev3.Route_Route{Route: action}}
 	if c.plan.Model.HideVersion {
@@ -215,22 +222,28 @@ func (c *routeCompiler) tell(version string) (request, response []*corev3.Header
 	return request, response
 }
 
-func retry(r routing.Retry) *routev3.RetryPolicy {
-	if r.Attempts == 0 {
+var previousHosts = config(&previousv3.PreviousHostsPredicate{})
+
+// tries says how often a request is sent, and how long each try may be silent.
+func tries(m *routing.Model) *routev3.RetryPolicy {
+	r := m.Retry
+	if r.Attempts == 0 && m.Timeout == 0 {
 		return nil
 	}
-	p := &routev3.RetryPolicy{
-		RetryOn:    strings.Join(r.On, ","),
-		NumRetries: wrapperspb.UInt32(r.Attempts),
-		// Another endpoint than the one that just failed, if there is one.
-		RetryHostPredicate: []*routev3.RetryPolicy_RetryHostPredicate{{
-			Name: "envoy.retry_host_predicates.previous_hosts",
-			ConfigType: &routev3.RetryPolicy_RetryHostPredicate_TypedConfig{
-				TypedConfig: config(&previousv3.PreviousHostsPredicate{}),
-			},
-		}},
-		HostSelectionRetryMaxAttempts: 3,
+	p := &routev3.RetryPolicy{NumRetries: wrapperspb.UInt32(r.Attempts)}
+	if m.Timeout > 0 {
+		p.PerTryIdleTimeout = durationpb.New(m.Timeout)
 	}
+	if r.Attempts == 0 {
+		return p
+	}
+	p.RetryOn = strings.Join(r.On, ",")
+	// Another endpoint than the one that just failed, if there is one.
+	p.RetryHostPredicate = []*routev3.RetryPolicy_RetryHostPredicate{{
+		Name:       "envoy.retry_host_predicates.previous_hosts",
+		ConfigType: &routev3.RetryPolicy_RetryHostPredicate_TypedConfig{TypedConfig: previousHosts},
+	}}
+	p.HostSelectionRetryMaxAttempts = 3
 	if r.PerTry > 0 {
 		p.PerTryTimeout = durationpb.New(r.PerTry)
 	}

@@ -1,12 +1,15 @@
 package xds
 
 import (
+	"cmp"
 	"fmt"
+	"maps"
+	"math"
+	"slices"
 
 	"github.com/cespare/xxhash/v2"
-	"google.golang.org/protobuf/types/known/structpb"
-
-	runtimev3 "github.com/envoyproxy/go-control-plane/envoy/service/runtime/v3"
+	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/protobuf/types/known/anypb"
 
 	"github.com/headgate/headgate/routing"
 )
@@ -34,21 +37,59 @@ func shardOf(model string) int { return int(xxhash.Sum64String(model) % RuntimeS
 // stable version. So a key must reach an Envoy before the route that reads it,
 // and may be taken away only after that route is gone.
 func RuntimeLayer(shard int, models []*ModelResources) Resource {
-	fields := map[string]*structpb.Value{programSizeKey: structpb.NewNumberValue(programSize)}
+	var mine []*ModelResources
 	for _, m := range models {
-		if m.Shard != shard {
-			continue
+		if m.Shard == shard && len(m.Weights) > 0 {
+			mine = append(mine, m)
 		}
-		for key, weight := range m.Weights {
-			fields[key] = structpb.NewNumberValue(float64(weight))
+	}
+	slices.SortFunc(mine, func(x, y *ModelResources) int { return cmp.Compare(x.Model, y.Model) })
+	layer := appendNumber(nil, programSizeKey, programSize)
+	for _, m := range mine {
+		if m.layer == nil {
+			layer = append(layer, layerOf(m.Weights)...)
 		}
+		layer = append(layer, m.layer...)
 	}
 	name := RuntimeLayerName(shard)
-	r, err := resource(name, &runtimev3.Runtime{Name: name, Layer: &structpb.Struct{Fields: fields}})
-	if err != nil {
-		panic(err) // a map of numbers always marshals
+	body := protowire.AppendTag(nil, fieldName, protowire.BytesType)
+	body = protowire.AppendString(body, name)
+	body = protowire.AppendTag(body, fieldLayer, protowire.BytesType)
+	body = protowire.AppendBytes(body, layer)
+	return Resource{Name: name, Version: version(body), Body: &anypb.Any{TypeUrl: runtimeType, Value: body}}
+}
+
+// A layer carries the weights of hundreds of models and is made anew whenever
+// one of them moves, so it is put together from bytes and not from a Struct.
+const (
+	runtimeType = "type.googleapis.com/envoy.service.runtime.v3.Runtime"
+	fieldName   = 1 // Runtime.name
+	fieldLayer  = 2 // Runtime.layer, a Struct
+	fieldFields = 1 // Struct.fields, a map
+	fieldKey    = 1
+	fieldValue  = 2
+	fieldNumber = 2 // Value.number_value
+)
+
+// layerOf is the part of a layer that a model's weights are.
+func layerOf(weights map[string]uint32) []byte {
+	var part []byte
+	for _, key := range slices.Sorted(maps.Keys(weights)) {
+		part = appendNumber(part, key, weights[key])
 	}
-	return r
+	return part
+}
+
+// appendNumber appends a field to a Struct.
+func appendNumber(layer []byte, key string, value uint32) []byte {
+	number := protowire.AppendTag(nil, fieldNumber, protowire.Fixed64Type)
+	number = protowire.AppendFixed64(number, math.Float64bits(float64(value)))
+	entry := protowire.AppendTag(nil, fieldKey, protowire.BytesType)
+	entry = protowire.AppendString(entry, key)
+	entry = protowire.AppendTag(entry, fieldValue, protowire.BytesType)
+	entry = protowire.AppendBytes(entry, number)
+	layer = protowire.AppendTag(layer, fieldFields, protowire.BytesType)
+	return protowire.AppendBytes(layer, entry)
 }
 
 // splitPrefix is the runtime key prefix of a model's split. It changes with

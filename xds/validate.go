@@ -4,12 +4,10 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"regexp"
 
 	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/known/anypb"
 
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
@@ -38,14 +36,32 @@ func pack(m proto.Message) (*anypb.Any, error) {
 	return body, nil
 }
 
-// config packs an extension's configuration. Messages made here always
-// marshal; what they hold is checked by validate, with the rest.
+// config validates and packs an extension's configuration. It is called deep
+// within what builds a resource, so what is wrong travels as a panic to the
+// function that builds it, see caught.
 func config(m proto.Message) *anypb.Any {
+	if err := validate(m); err != nil {
+		panic(invalid{err})
+	}
 	body, err := pack(m)
 	if err != nil {
-		panic(err)
+		panic(invalid{err})
 	}
 	return body
+}
+
+// invalid is what config panics with.
+type invalid struct{ error }
+
+// caught turns the panic of a config into an error. It is deferred.
+func caught(err *error) {
+	switch r := recover().(type) {
+	case nil:
+	case invalid:
+		*err = r.error
+	default:
+		panic(r)
+	}
 }
 
 func version(body []byte) string {
@@ -67,49 +83,13 @@ func routeVersion(domain string, routes []*routev3.Route) (string, error) {
 	return hex.EncodeToString(h.Sum(nil)[:8]), nil
 }
 
-// validate checks a message and all messages within it, those packed as
-// extensions included, by the rules that Envoy itself checks.
+// validate checks a message by the rules that Envoy itself checks. What is
+// packed in it was checked when it was packed.
 func validate(m proto.Message) error {
 	if v, ok := m.(interface{ ValidateAll() error }); ok {
-		if err := v.ValidateAll(); err != nil {
-			return err
-		}
+		return v.ValidateAll()
 	}
-	var errs []error
-	walk(m.ProtoReflect(), func(a *anypb.Any) {
-		inner, err := a.UnmarshalNew()
-		if err == nil {
-			err = validate(inner)
-		}
-		if err != nil {
-			errs = append(errs, err)
-		}
-	})
-	return errors.Join(errs...)
-}
-
-// walk calls fn for every extension in a message.
-func walk(m protoreflect.Message, fn func(*anypb.Any)) {
-	if a, ok := m.Interface().(*anypb.Any); ok {
-		fn(a)
-		return
-	}
-	m.Range(func(f protoreflect.FieldDescriptor, v protoreflect.Value) bool {
-		switch {
-		case f.IsMap() && f.MapValue().Message() != nil:
-			v.Map().Range(func(_ protoreflect.MapKey, v protoreflect.Value) bool {
-				walk(v.Message(), fn)
-				return true
-			})
-		case f.IsList() && f.Message() != nil:
-			for i := range v.List().Len() {
-				walk(v.List().Get(i).Message(), fn)
-			}
-		case !f.IsMap() && !f.IsList() && f.Message() != nil:
-			walk(v.Message(), fn)
-		}
-		return true
-	})
+	return nil
 }
 
 // safeName is what names must be made of that become part of cluster names,
