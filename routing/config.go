@@ -53,9 +53,12 @@ type Model struct {
 	Key        Key
 	Overrides  []Override
 	Steps      []Step
-	Timeout    time.Duration // of a whole request; 0: none
-	Retry      Retry
-	Decide     DecideMode
+	// Timeout is the longest silence of a version, in each try: from the end of
+	// a request to the beginning of its answer, and between two parts of it.
+	// An answer that flows may take as long as it likes. 0: none.
+	Timeout time.Duration
+	Retry   Retry
+	Decide  DecideMode
 	// HideVersion leaves the version out of the answers to clients.
 	HideVersion bool
 	Source      Position

@@ -22,7 +22,7 @@ type file struct {
 	Key           key        `field:"key" doc:"What identifies a user: the same user gets the same version."`
 	Overrides     []override `field:"overrides" doc:"Requests that get a version whatever the shares. The first that holds counts."`
 	Rollout       *rollout   `field:"rollout" doc:"How a new release takes over. All at once when absent."`
-	Timeout       limit      `field:"timeout" default:"60s" doc:"Longest time from the end of a request to the end of its answer, or none."`
+	Timeout       limit      `field:"timeout" default:"60s" doc:"Longest silence of a version: from the end of a request to the beginning of its answer, and between two parts of it; or none. Counts for each try."`
 	Retries       retries    `field:"retries" doc:"When Envoy sends a request again."`
 	Decide        decider    `field:"decide" default:"native" doc:"Who decides on a request's version: Envoy where it can, or always the ext_proc service."`
 	VersionHeader bool       `field:"version_header" default:"true" doc:"Tell clients in the header x-headgate-version which version answered."`
