@@ -18,7 +18,7 @@ type pair struct {
 	v1, v2 *envoytest.Upstream
 }
 
-func newPair(t *testing.T) pair {
+func newPair(t testing.TB) pair {
 	return pair{port: envoytest.FreePort(t), v1: envoytest.NewUpstream(t, "v1"), v2: envoytest.NewUpstream(t, "v2")}
 }
 
@@ -57,7 +57,7 @@ func userIDs(n int) []string {
 }
 
 // load sends requests of many users, steadily.
-func (p pair) load(t *testing.T, rate float64) *envoytest.Loader {
+func (p pair) load(t testing.TB, rate float64) *envoytest.Loader {
 	return envoytest.StartLoad(t, envoytest.LoadOptions{URL: p.url(), Rate: rate, Users: userIDs(500), Connections: 8})
 }
 

@@ -33,7 +33,7 @@ func TestMain(m *testing.M) {
 
 // gate is a headgate process with its folders, and the Envoy that it runs.
 type gate struct {
-	t     *testing.T
+	t     testing.TB
 	mode  string // run | serve
 	conf  string
 	state string
@@ -46,7 +46,7 @@ type gate struct {
 
 // newGate prepares folders; start runs the program. Whatever Envoy the program
 // leaves behind is killed by its process id when the test ends.
-func newGate(t *testing.T, mode string, extra ...string) *gate {
+func newGate(t testing.TB, mode string, extra ...string) *gate {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "hg")
 	if err != nil {

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/tls"
 	"fmt"
 	"time"
 
@@ -20,16 +19,14 @@ func (s *server) openAdmin(ctx context.Context) error {
 		}
 	}
 	if s.options.AdminCert != "" {
-		cert, err := tls.LoadX509KeyPair(s.options.AdminCert, s.options.AdminKey)
-		if err != nil {
+		if opts.TLS, err = rotatingTLS(s.options.AdminCert, s.options.AdminKey); err != nil {
 			return fmt.Errorf("--admin-cert: %w", err)
 		}
-		opts.TLS = &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12}
 	}
 	s.admin = admin.New(opts)
 	collector := metrics.New(s.metricSources())
 	updates, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	go collector.Follow(s.controller.Subscribe(updates))
+	go collector.Run(updates, s.controller.Subscribe)
 	s.onClose(func() error { cancel(); return nil })
 	admin.AddAPI(s.admin, admin.Sources{
 		Controller: s.controller,

@@ -84,3 +84,15 @@ func mutualTLS(certFile, keyFile, caFile string) (credentials.TransportCredentia
 		GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) { return load() },
 	}), nil
 }
+
+// rotatingTLS reads the files for every connection.
+func rotatingTLS(certFile, keyFile string) (*tls.Config, error) {
+	load := func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+		cert, err := tls.LoadX509KeyPair(certFile, keyFile)
+		return &cert, err
+	}
+	if _, err := load(nil); err != nil {
+		return nil, err
+	}
+	return &tls.Config{GetCertificate: load, MinVersion: tls.VersionTLS12}, nil
+}
