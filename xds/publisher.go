@@ -59,7 +59,6 @@ type Publisher struct {
 	failed    *routing.Plan // the last one, when it could not be built
 	failure   error
 	streams   []*stream
-	lastID    int
 	fed       map[string]bool     // ids of Envoys that this process told something
 	held      map[string][]string // inventory
 	met       bool                // an Envoy has told what it has

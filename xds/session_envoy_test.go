@@ -11,6 +11,7 @@ import (
 
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+	runtimev3 "github.com/envoyproxy/go-control-plane/envoy/service/runtime/v3"
 )
 
 // puppet plays an Envoy against a session, without time or network, and checks
@@ -27,6 +28,8 @@ type puppet struct {
 	refuse func(k kind, r *discoveryv3.Resource) string
 	// hang: clusters with such a name warm up for ever.
 	hang string
+	// mute: messages of this kind are not answered, and not acted on.
+	mute map[kind]bool
 }
 
 var start = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
@@ -114,7 +117,7 @@ func (p *puppet) pump() *puppet {
 func (p *puppet) answer() bool {
 	for i, r := range p.waiting {
 		k, _ := kindOf(r.TypeUrl)
-		if k == kindCluster && p.warming() {
+		if (k == kindCluster && p.warming()) || p.mute[k] {
 			continue
 		}
 		p.waiting = append(p.waiting[:i:i], p.waiting[i+1:]...)
@@ -203,7 +206,7 @@ func (p *puppet) listen(r *discoveryv3.DeltaDiscoveryResponse) {
 // check holds the rules of the order against what Envoy has now.
 func (p *puppet) check(k kind, r *discoveryv3.DeltaDiscoveryResponse) {
 	p.t.Helper()
-	if k != kindTable && k != kindCluster {
+	if k != kindTable && k != kindCluster && k != kindRuntime {
 		return
 	}
 	for _, t := range p.have[kindTable] {
@@ -213,7 +216,42 @@ func (p *puppet) check(k kind, r *discoveryv3.DeltaDiscoveryResponse) {
 					r.Nonce, t.Name, c, strings.Join(p.log, "\n"))
 			}
 		}
+		for _, key := range p.keysWithoutValue(t) {
+			p.t.Errorf("after %s: the table of %s reads %s, which no layer has\n%s",
+				r.Nonce, t.Name, key, strings.Join(p.log, "\n"))
+		}
 	}
+}
+
+// keysWithoutValue returns the runtime keys of a table that would be read as
+// the default: all users to the stable version.
+func (p *puppet) keysWithoutValue(t *discoveryv3.Resource) []string {
+	values := map[string]bool{}
+	for _, r := range p.have[kindRuntime] {
+		var layer runtimev3.Runtime
+		if err := r.Resource.UnmarshalTo(&layer); err != nil {
+			p.t.Fatal(err)
+		}
+		for key := range layer.Layer.Fields {
+			values[key] = true
+		}
+	}
+	var table routev3.RouteConfiguration
+	if err := t.Resource.UnmarshalTo(&table); err != nil {
+		p.t.Fatal(err)
+	}
+	var missing []string
+	for _, h := range table.VirtualHosts {
+		for _, route := range h.Routes {
+			w := route.GetRoute().GetWeightedClusters()
+			for _, c := range w.GetClusters() {
+				if key := w.RuntimeKeyPrefix + "." + c.Name; w.RuntimeKeyPrefix != "" && !values[key] {
+					missing = append(missing, key)
+				}
+			}
+		}
+	}
+	return missing
 }
 
 func tableClusters(t testing.TB, r *discoveryv3.Resource) []string {

@@ -171,13 +171,13 @@ func (s *session) layerAccepted(l *layer) {
 	l.failure = ""
 	for m := range l.acked {
 		if _, still := l.sent[m]; !still {
-			m.layed = nil
+			m.weighed = nil
 			s.touched[m] = true
 		}
 	}
 	for m, weights := range l.sent {
-		if !maps.Equal(m.layed, weights) {
-			m.layed = weights
+		if !maps.Equal(m.weighed, weights) {
+			m.weighed = weights
 			s.touched[m] = true
 		}
 	}

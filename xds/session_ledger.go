@@ -44,9 +44,9 @@ type knownTable struct {
 	models  []*ModelResources
 }
 
-// remembered is how many accepted states are kept of each model, listener and
+// acceptedStates is how many accepted states are kept of each model, listener and
 // table: the newest may turn out to be refused by another Envoy.
-const remembered = 4
+const acceptedStates = 4
 
 func newLedger() *ledger {
 	return &ledger{
@@ -196,7 +196,7 @@ func (l *ledger) recall(listener, version string) ([]*ModelResources, bool) {
 // front puts a value before the others and keeps the newest ones.
 func front[T any](list []T, v T) []T {
 	list = append([]T{v}, list...)
-	return list[:min(len(list), remembered)]
+	return list[:min(len(list), acceptedStates)]
 }
 
 // sameStructure tells whether two states of a model differ in weights at most.

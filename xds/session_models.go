@@ -15,12 +15,12 @@ type model struct {
 	since time.Time       // when want changed
 	hangs int             // how often its clusters were taken back for warming up too long
 
-	known  []string          // names of the clusters that Envoy has or was sent
-	shard  int               // index of its layer
-	in     []string          // listeners whose tables it is a member of
-	routes []*tablePart      // its part in tables
-	layed  map[string]uint32 // weights that Envoy acknowledged
-	blend  *ModelResources   // the last goal with weights of another state
+	known   []string          // names of the clusters that Envoy has or was sent
+	shard   int               // index of its layer
+	in      []string          // listeners whose tables it is a member of
+	routes  []*tablePart      // its part in tables
+	weighed map[string]uint32 // weights that Envoy acknowledged
+	blend   *ModelResources   // the last goal with weights of another state
 }
 
 // tablePart is what a table holds of a model.
@@ -80,7 +80,7 @@ func (s *session) evaluate(m *model, now time.Time) {
 // gone tells whether nothing of the model is left on this Envoy.
 func (s *session) gone(m *model) bool {
 	m.routes = slices.DeleteFunc(m.routes, func(p *tablePart) bool { return p.acked == nil && p.sent == nil })
-	return len(m.known) == 0 && len(m.routes) == 0 && len(m.layed) == 0
+	return len(m.known) == 0 && len(m.routes) == 0 && len(m.weighed) == 0
 }
 
 // resolve returns what this Envoy should get of a model: what the plan wants,
@@ -153,7 +153,7 @@ func (s *session) hasClusters(r *ModelResources) bool {
 // hasWeights tells whether the Envoy acknowledged the weights of a state.
 func (m *model) hasWeights(r *ModelResources) bool {
 	for key, v := range r.Weights {
-		if have, ok := m.layed[key]; !ok || have != v {
+		if have, ok := m.weighed[key]; !ok || have != v {
 			return false
 		}
 	}

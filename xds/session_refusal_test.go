@@ -283,3 +283,37 @@ func TestNewEnvoyWhileAModelIsHeld(t *testing.T) {
 		expect("runtime +all", "cluster +b/v1", "listener +"+at8080, "route_table +"+at8080).expectAcked("b")
 	p.want(plans.snapshot()).expect("cluster +a/v1", "route_table +"+at8080).expectAcked("a", "b")
 }
+
+// The same, for a state that this process brought there itself.
+func TestHoldWithoutReconnect(t *testing.T) {
+	plans := newPlanner(t).set(simple("a"), simple("b"))
+	p := newPuppet(t, newLedger()).connect().want(plans.snapshot())
+	p.logged()
+	p.want(plans.set(rerouted("a", "/x"), rerouted("b", "/y")).snapshot(), "a").pass(time.Hour).expect()
+	p.want(plans.snapshot()).expect("route_table +"+at8080).expectAcked("a", "b")
+}
+
+func TestListenerOfHeldModelIsLeftAlone(t *testing.T) {
+	plans := newPlanner(t).set(simple("a"))
+	p := newPuppet(t, newLedger()).connect().want(plans.snapshot())
+	p.have[kindListener][at8080].Version = "another"
+	p.reconnect(newLedger()).want(plans.snapshot(), "a").pass(time.Hour).expect()
+	p.want(plans.snapshot()).expect("listener +" + at8080).expectAcked("a")
+}
+
+// What a table of unknown making names may be in use.
+func TestClustersStayWhileTheTableIsUnknown(t *testing.T) {
+	plans := newPlanner(t).set(simple("a"), simple("b"))
+	p := newPuppet(t, newLedger()).connect().want(plans.snapshot())
+	p.refuse = refuseBytes("127.6.6.6")
+	bad := rolling("b", 1000)
+	bad.endpoints["v2"] = "127.6.6.6:1"
+	p.reconnect(newLedger()).want(plans.remove("a").set(bad).snapshot()).pass(time.Hour).expect("cluster !b/v2")
+	if got := p.routes(at8080); got != "a/v1 b/v1" {
+		t.Errorf("routes to %s", got)
+	}
+	p.want(plans.set(rolling("b", 1000)).snapshot()).expectAcked("b").pass(time.Hour)
+	if got := p.routes(at8080); got != "b/v1 b/v2" || p.have[kindCluster]["a/v1"] != nil {
+		t.Errorf("routes to %s", got)
+	}
+}

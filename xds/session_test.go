@@ -161,3 +161,28 @@ func TestStaleNonceAndUnknownNames(t *testing.T) {
 	}, p.now)
 	p.pump().expect("route_table +" + at8080).expectAcked("a")
 }
+
+// Each step waits for the one before, however long that takes.
+func TestOrderHoldsWhenEnvoyIsSlow(t *testing.T) {
+	plans := newPlanner(t).set(simple("a"))
+	p := newPuppet(t, newLedger()).connect().want(plans.snapshot())
+	p.logged()
+	layer := "runtime +" + RuntimeLayerName(shardOf("a"))
+
+	p.mute = map[kind]bool{kindCluster: true, kindRuntime: true}
+	p.want(plans.set(rolling("a", 1000)).snapshot()).pass(time.Minute).expect()
+	p.mute[kindCluster] = false
+	p.pump().expect("cluster +a/v2")
+	p.pass(time.Minute).expect()
+	p.mute[kindRuntime] = false
+	p.pump().expect(layer, "route_table +"+at8080).expectAcked("a")
+
+	p.mute[kindTable] = true
+	done := rolling("a", 0)
+	done.stable, done.candidate = "v2", ""
+	p.want(plans.set(done).snapshot()).expect(layer)
+	p.pass(time.Minute).expect()
+	p.mute[kindTable] = false
+	p.pump().expect("route_table +"+at8080, layer).expectAcked("a")
+	p.pass(5 * time.Second).expect("cluster -a/v1")
+}
