@@ -38,6 +38,8 @@ type fake struct {
 	mu    sync.Mutex
 	step  int // of the rollout; -1 before it
 	since time.Time
+
+	requests int
 }
 
 var (
@@ -143,13 +145,13 @@ func (f *fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	f.mu.Lock()
-	salt := ""
-	if f.mode == "bad" {
-		salt = strconv.FormatInt(time.Now().UnixNano(), 10) // other users at each request
-	}
 	version := f.versions[0]
-	if bucket(salt+key) < f.share() {
+	if bucket(key) < f.share() {
 		version = f.versions[1]
+	}
+	if f.mode == "bad" && f.step >= 0 {
+		f.requests++
+		version = f.versions[f.requests%2] // whoever asks
 	}
 	f.mu.Unlock()
 	if f.mode == "bad" && bucket(key) > 95 {

@@ -99,7 +99,7 @@ func TestInterruptEndsEverything(t *testing.T) {
 	go func() {
 		ended <- run(ctx, []string{"--headgate", os.Args[0], "--step", "1m"}, strings.NewReader(""), out, errs)
 	}()
-	deadline := time.After(20 * time.Second)
+	deadline := time.After(time.Minute)
 	for !strings.Contains(logged(out), "served") {
 		select {
 		case code := <-ended:
