@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -296,16 +297,23 @@ func (e *Envoy) signal(sig syscall.Signal) {
 	}
 }
 
-// FreePort returns a port of 127.0.0.1 that nothing listens on. Another
-// process can take it before it is used: prefer port 0 where possible.
+// FreePort returns a port of 127.0.0.1 that nothing listens on. It is none of
+// those that connections get: on a busy machine one of them would have it
+// before it is used. Another process can still take it: prefer port 0 where
+// possible.
 func FreePort(t testing.TB) int {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatalf("find a free port: %v", err)
+	for range 100 {
+		port := 10_000 + rand.IntN(20_000)
+		l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
+		if err != nil {
+			continue
+		}
+		_ = l.Close()
+		return port
 	}
-	defer func() { _ = l.Close() }()
-	return l.Addr().(*net.TCPAddr).Port
+	t.Fatal("found no free port of 127.0.0.1")
+	return 0
 }
 
 // Eventually polls until ok, every 5 ms, and fails the test after timeout.
