@@ -206,14 +206,16 @@ func (w *watcher) failure(err error, ok bool) {
 
 // look reads what may have changed, and tells the state if it stood still.
 func (w *watcher) look() {
-	now := time.Now()
+	began := time.Now()
 	if w.read() || w.since.IsZero() {
-		w.since, w.stale = now, true
+		// Reading many files takes time, in which they did not stand still for
+		// all that is known.
+		w.since, w.stale = time.Now(), true
 		if w.first.IsZero() {
-			w.first = now
+			w.first = began
 		}
 	}
-	if w.waits(w.hold(now)) {
+	if w.waits(w.hold(time.Now())) {
 		return
 	}
 	if w.stale {
