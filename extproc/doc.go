@@ -36,6 +36,17 @@
 // same socket is bounded by mutation_rules, disable_immediate_response and the
 // gRPC service's max_receive_message_length.
 //
+// The number of healthy hosts that Envoy shows drops when an active check fails,
+// but its workers learn of it only with the next merged update, up to a second
+// later: the service's cluster needs update_merge_window 0, or users go on
+// waiting for a frozen service. What Envoy lets pass undecided is counted in
+// ext_proc's failure_mode_allowed, with message_timeouts (frozen),
+// streams_failed (gone), spurious_msgs_received (wrong) beside it; once the
+// checks have failed, in the cluster's upstream_cx_none_healthy.
+//
+// A route that buffers answers 413 to a body beyond its buffer limit, whatever
+// the service says: it must ask for a content-length below it.
+//
 // A route cache is cleared only by an answer that mutates a header.
 //
 // After the answer to a BUFFERED body Envoy keeps the stream open until the

@@ -364,14 +364,14 @@ func isName(raw []byte, name string) bool {
 // scalar returns the scalar that begins here, likewise.
 func (s *scanner) scalar() (string, bool) {
 	start := s.pos
-	switch c := s.peek(); {
-	case c == '"':
+	switch s.peek() {
+	case '"':
 		raw, _ := s.string()
 		if bytes.IndexByte(raw, '\\') < 0 {
 			return text(raw[1 : len(raw)-1]), true
 		}
 		return unquote(raw), true
-	case c == 't', c == 'f':
+	case 't', 'f':
 		s.literal()
 	default:
 		s.pos += numberLength(s.data[start:])

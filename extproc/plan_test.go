@@ -120,7 +120,7 @@ func keepsItsCookie(t *testing.T, p *proxy, path string) {
 
 func askWith(t *testing.T, p *proxy, path, cookie string) (version, setCookie string) {
 	t.Helper()
-	req, err := http.NewRequest("POST", p.url+path, strings.NewReader(`{"x":1}`))
+	req, err := http.NewRequest(http.MethodPost, p.url+path, strings.NewReader(`{"x":1}`))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -52,10 +52,14 @@ func (s *Service) Register(g *grpc.Server) {
 // of one short message at the least cost.
 func ServerOptions() []grpc.ServerOption {
 	return []grpc.ServerOption{
-
+		// A stream that begins takes a goroutine whose stack has grown already.
+		// More streams than workers get goroutines of their own.
+		grpc.NumStreamWorkers(streamWorkers),
 		grpc.MaxRecvMsgSize(maxMessage),
 	}
 }
+
+const streamWorkers = 64
 
 // maxMessage is the largest message in bytes: a body as large as a route may
 // buffer, with its headers.

@@ -1,6 +1,7 @@
 package routing
 
 import (
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -36,7 +37,7 @@ func (p Path) String() string {
 func ParsePath(s string) (Path, error) {
 	rest, ok := strings.CutPrefix(s, "$")
 	if !ok {
-		return nil, fmt.Errorf("must begin with $, like $.user.id")
+		return nil, errors.New("must begin with $, like $.user.id")
 	}
 	var p Path
 	for rest != "" {
@@ -47,7 +48,7 @@ func ParsePath(s string) (Path, error) {
 		p, rest = append(p, seg), tail
 	}
 	if len(p) == 0 {
-		return nil, fmt.Errorf("must name a member, like $.user.id")
+		return nil, errors.New("must name a member, like $.user.id")
 	}
 	return p, nil
 }

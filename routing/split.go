@@ -1,6 +1,7 @@
 package routing
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -123,12 +124,12 @@ func hash(seed uint64, salt, key string) uint64 {
 func ParseShare(s string) (Share, error) {
 	num, ok := strings.CutSuffix(strings.TrimSpace(s), "%")
 	if !ok {
-		return 0, fmt.Errorf("must be a percentage like 10%%")
+		return 0, errors.New("must be a percentage like 10%")
 	}
 	num = strings.TrimSpace(num)
 	whole, frac, _ := strings.Cut(num, ".")
 	if !digits(whole) || (frac == "" && strings.Contains(num, ".")) || (frac != "" && !digits(frac)) {
-		return 0, fmt.Errorf("must be a percentage like 10%%")
+		return 0, errors.New("must be a percentage like 10%")
 	}
 	if frac = strings.TrimRight(frac, "0"); len(frac) > 2 {
 		return 0, fmt.Errorf("must be a multiple of 0.01%%")
