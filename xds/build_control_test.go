@@ -57,14 +57,17 @@ type control struct {
 	streams int  // ext_proc streams that were opened
 }
 
-func newControl(t testing.TB, plan *routing.Plan) *control {
+// newControl hands out a plan. An answer of the deciding service may take as
+// long as a busy machine needs, unless options say otherwise.
+func newControl(t testing.TB, plan *routing.Plan, options ...xds.Options) *control {
 	t.Helper()
+	options = append(options, xds.Options{DecideTimeout: 10 * time.Second})
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	c := &control{
-		t: t, addr: l.Addr().String(), builder: xds.NewBuilder(xds.Options{DecideTimeout: 200 * time.Millisecond}),
+		t: t, addr: l.Addr().String(), builder: xds.NewBuilder(options[0]),
 		acks: make(map[string]string), changed: make(chan struct{}),
 	}
 	c.publish(plan)
@@ -126,7 +129,7 @@ func (c *control) await(round int) {
 }
 
 func (c *control) DeltaAggregatedResources(s discoveryv3.AggregatedDiscoveryService_DeltaAggregatedResourcesServer) error {
-	wanted := make(map[string]bool)
+	sent := make(map[string]int) // round by type that was asked for
 	requests := make(chan *discoveryv3.DeltaDiscoveryRequest)
 	go func() {
 		defer close(requests)
@@ -135,32 +138,34 @@ func (c *control) DeltaAggregatedResources(s discoveryv3.AggregatedDiscoveryServ
 			if err != nil {
 				return
 			}
-			requests <- r
+			select {
+			case requests <- r:
+			case <-s.Context().Done():
+				return
+			}
 		}
 	}()
 	for {
 		c.mu.Lock()
-		changed := c.changed
+		changed, round := c.changed, c.round
 		c.mu.Unlock()
+		for _, typ := range []string{typeRuntime, typeCluster, typeSecret, typeListener, typeRoute} {
+			if old, asked := sent[typ]; asked && old < round {
+				if err := c.send(s, typ); err != nil {
+					return err
+				}
+				sent[typ] = round
+			}
+		}
 		select {
+		case <-changed:
 		case r, ok := <-requests:
 			if !ok {
 				return nil
 			}
 			c.note(r)
 			if r.GetResponseNonce() == "" || len(r.GetResourceNamesSubscribe()) > 0 {
-				wanted[r.GetTypeUrl()] = true
-				if err := c.send(s, r.GetTypeUrl()); err != nil {
-					return err
-				}
-			}
-		case <-changed:
-			for _, typ := range []string{typeRuntime, typeCluster, typeSecret, typeListener, typeRoute} {
-				if wanted[typ] {
-					if err := c.send(s, typ); err != nil {
-						return err
-					}
-				}
+				sent[r.GetTypeUrl()] = 0
 			}
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/headgate/headgate/envoy/envoytest"
 	"github.com/headgate/headgate/routing"
@@ -109,10 +110,10 @@ func TestDecidingService(t *testing.T) {
 	e := c.start()
 	addr := e.Listener(anyPort.String())
 
-	agree(t, forced, forcedRequests(500), sendAll(t, addr, forcedRequests(500)))
-	agreeWithBody(t, body, bodyRequests(500), sendAll(t, addr, bodyRequests(500)))
-	agreeWithBody(t, override, overrideRequests(400), sendAll(t, addr, overrideRequests(400)))
-	if c.asked() != 500+500+300 { // a rule before the one on the body needs nobody
+	agree(t, forced, forcedRequests(200), sendAll(t, addr, forcedRequests(200)))
+	agreeWithBody(t, body, bodyRequests(200), sendAll(t, addr, bodyRequests(200)))
+	agreeWithBody(t, override, overrideRequests(200), sendAll(t, addr, overrideRequests(200)))
+	if c.asked() != 200+200+150 { // a rule before the one on the body needs nobody
 		t.Errorf("the service was asked %d times", c.asked())
 	}
 	anonymousByService(t, c, addr, forced)
@@ -160,7 +161,7 @@ func anonymousByService(t *testing.T, c *control, addr string, p *routing.ModelP
 func TestUndecided(t *testing.T) {
 	blue, green := envoytest.NewUpstream(t, "v1.0.0"), envoytest.NewUpstream(t, "v2.0.0")
 	forced, body, override := deciding(t, blue, green)
-	c := newControl(t, planOf(body, forced, override))
+	c := newControl(t, planOf(body, forced, override), xds.Options{DecideTimeout: 50 * time.Millisecond})
 	e := c.start()
 	addr := e.Listener(anyPort.String())
 	c.silence()

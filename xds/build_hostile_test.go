@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/headgate/headgate/envoy/envoytest"
 	"github.com/headgate/headgate/routing"
@@ -18,7 +19,7 @@ func TestHostileHeaders(t *testing.T) {
 		m.Retry = routing.Retry{Attempts: 1, On: []string{"connect-failure"}}
 	})
 	forced, body, override := deciding(t, blue, green)
-	c := newControl(t, planOf(body, forced, native, override))
+	c := newControl(t, planOf(body, forced, native, override), xds.Options{DecideTimeout: 50 * time.Millisecond})
 	addr := c.start().Listener(anyPort.String())
 	hostile := [][2]string{
 		{"x-headgate-decision", "v2.0.0"}, {"X-Headgate-Decision", "v1.0.0"}, {"x-headgate-reason", "draw"},

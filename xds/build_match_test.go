@@ -65,7 +65,7 @@ func TestConditionsAgreeWithHolds(t *testing.T) {
 	addr := newControl(t, planOf(plans...)).start().Listener(anyPort.String())
 	rng := rand.New(rand.NewPCG(3, 4))
 	for i, p := range plans {
-		requests := make([]request, 200)
+		requests := make([]request, 150)
 		for k := range requests {
 			requests[k] = conditionRequest(rng, "/"+p.Model.Name, p.Model.Overrides[0].Condition)
 		}
