@@ -40,6 +40,42 @@ type PublisherOptions struct {
 
 // Publisher brings plans to Envoys and knows how far each has come. It serves
 // the aggregated discovery service, see [Publisher.Register].
+//
+// It is written on the generated stubs, not on go-control-plane's cache: what
+// an Envoy may be told depends on what that Envoy has acknowledged, a refusal
+// is answered by the last accepted state, and a weight must cost the same with
+// 10,000 models as with one, while the cache hashes every resource.
+//
+// Each stream has a session, which is pure. What was found about Envoy 1.40,
+// and how a session lives with it:
+//
+//   - While any cluster warms up (its name is being resolved, its first health
+//     check is out), Envoy holds back the ACKs of all clusters, not only of
+//     that one; it does so from the time on when its first clusters are there.
+//     Nothing else is held back: weights and routes go on. So clusters that
+//     need no warm-up are sent first, and a response that warms up for more
+//     than a second while other models wait is taken back: its new clusters
+//     are removed, which releases the ACKs, and sent again when the others
+//     have theirs. With nobody waiting it may take its time.
+//   - Of a response with a refused cluster Envoy takes the rest, but does not
+//     say so, and its text names the refused ones. They are not sent again to
+//     anybody until the plan changes them; the rest is sent once more.
+//   - A refused route table names no model. Half of the models that changed is
+//     tried next, and so on. The others keep the routes that they had.
+//   - A cluster that is removed finishes its requests. Those still on the way
+//     to it would get 503, so it goes some seconds after its last route.
+//   - A removed listener drains for minutes and keeps its route table
+//     meanwhile, as do its clusters.
+//   - A runtime key that is missing means the route's default weights. A
+//     model's keys are there before routes that read them and stay until those
+//     are gone. When a rollout ends, either way, the keys say so first: that is
+//     in force in a few milliseconds and needs no route table.
+//   - A reconnecting Envoy reports names and versions, not contents. A table
+//     that this process did not send is either the wanted one, or is replaced
+//     as a whole once every model of its listener has its clusters. Until then
+//     its clusters and, for five seconds, its weights are left alone.
+//   - An address that a listener cannot bind says nothing about the listener:
+//     it is tried again every 30 s.
 type Publisher struct {
 	options PublisherOptions
 	log     *slog.Logger

@@ -54,16 +54,17 @@ func tampered(t testing.TB, change tamper) *Publisher {
 			t.Error(err)
 			return nil, err
 		}
-		for i, m := range s.Models {
+		models := slices.Clone(s.Models)
+		for i, m := range models {
 			if seen[m] == nil {
 				clone := *m
 				clone.Clusters = slices.Clone(m.Clusters)
 				seen[m] = &clone
 				change(&Snapshot{Models: []*ModelResources{&clone}})
 			}
-			s.Models[i] = seen[m]
+			models[i] = seen[m]
 		}
-		return s, nil
+		return &Snapshot{Models: models, Listeners: s.Listeners, Secrets: s.Secrets}, nil
 	}, newComposer())
 }
 
