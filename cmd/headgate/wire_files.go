@@ -125,9 +125,13 @@ func (f *files) refused(err error, at time.Time) {
 	lines := configLines(err)
 	f.mu.Lock()
 	f.known.OK, f.known.Errors, f.known.Attempt = false, lines, &at
+	message := "configuration refused, the last good one stays in force"
+	if f.current == nil {
+		message = "configuration refused, none is in force"
+	}
 	f.mu.Unlock()
 	for _, l := range lines {
-		f.log.Error("configuration refused, the last good one stays in force", "file", l.File, "line", l.Line, "path", l.Path, "error", l.Message)
+		f.log.Error(message, "file", l.File, "line", l.Line, "path", l.Path, "error", l.Message)
 	}
 }
 
