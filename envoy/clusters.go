@@ -55,8 +55,12 @@ func extProcCluster(o BootstrapOptions) *clusterv3.Cluster {
 		MaxRequests:        wrapperspb.UInt32(capturedStreams),
 		MaxPendingRequests: wrapperspb.UInt32(capturedStreams),
 	}}}
-	// In a panic Envoy sends to hosts that it knows to be ill. There is one.
-	c.CommonLbConfig = &clusterv3.Cluster_CommonLbConfig{HealthyPanicThreshold: &typev3.Percent{Value: 0}}
+	c.CommonLbConfig = &clusterv3.Cluster_CommonLbConfig{
+		// In a panic Envoy sends to hosts that it knows to be ill. There is one.
+		HealthyPanicThreshold: &typev3.Percent{Value: 0},
+		// By default workers learn of a failed check up to a second late.
+		UpdateMergeWindow: durationpb.New(0),
+	}
 	c.HealthChecks = []*corev3.HealthCheck{{
 		Timeout:                  durationpb.New(probeTimeout),
 		Interval:                 durationpb.New(probeInterval),

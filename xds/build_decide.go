@@ -3,6 +3,7 @@ package xds
 import (
 	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	mutationv3 "github.com/envoyproxy/go-control-plane/envoy/config/common/mutation_rules/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -53,10 +54,18 @@ func exactly(header, value string) *routev3.HeaderMatcher {
 
 // decideFilter asks headgate which version a request gets. It fails open: what
 // is not decided in time takes the route that it is on.
+// maxAnswer is the longest answer of the ext_proc service, in bytes. With a
+// longer one the request goes on undecided. Were it taken, and the headers in
+// it too many or too long, the client would get 500 in spite of
+// failure_mode_allow.
+const maxAnswer = 16 << 10
+
 func decideFilter(o Options) *extprocv3.ExternalProcessor {
+	service := grpcService(ClusterExtProc)
+	service.GetEnvoyGrpc().MaxReceiveMessageLength = wrapperspb.UInt32(maxAnswer)
 	return &extprocv3.ExternalProcessor{
 		StatPrefix:       "decide",
-		GrpcService:      grpcService(ClusterExtProc),
+		GrpcService:      service,
 		ProcessingMode:   decideMode(false),
 		FailureModeAllow: true,
 		MessageTimeout:   durationpb.New(o.DecideTimeout),

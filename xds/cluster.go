@@ -22,9 +22,9 @@ import (
 
 const (
 	// A connection that is idle for longer is closed by us. Servers close
-	// theirs after five seconds and more (uvicorn, node); were they first, a
-	// request could meet a connection that is just being closed.
-	upstreamIdle = 4 * time.Second
+	// theirs after two seconds (gunicorn), five (uvicorn, node) and more; were
+	// they first, a request could meet a connection that is just being closed.
+	upstreamIdle = time.Second
 	// The breaker bounds what one version can pile up, far above what a
 	// healthy one needs. Envoy's own default of 1,024 is in the way of a model
 	// that answers slowly.
