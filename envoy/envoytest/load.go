@@ -3,6 +3,7 @@ package envoytest
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"net"
@@ -25,6 +26,7 @@ type LoadOptions struct {
 	Rate        float64       // requests a second over all connections; 0: as fast as answers come
 	Requests    int           // in all; 0: until stopped, or a million
 	Timeout     time.Duration // of a request, 5 s by default
+	TLS         *tls.Config   // for a URL with https
 	Users       []string      // user ids, taken in turn; empty: no header is sent
 	UserHeader  string        // x-user-id by default
 	// Prepare may change each request before it is sent. It is called from
@@ -171,6 +173,7 @@ func (l *Loader) Sent() int {
 func (l *Loader) work(index int) {
 	transport := &http.Transport{
 		MaxConnsPerHost: 1,
+		TLSClientConfig: l.options.TLS,
 		DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
 			l.dials.Add(1)
 			var d net.Dialer
