@@ -195,7 +195,7 @@ func (s *session) request(r *discoveryv3.DeltaDiscoveryRequest, now time.Time) {
 	if first {
 		s.meet(k, r)
 	}
-	s.follow(k, added, dropped, now)
+	s.follow(k, added, dropped)
 	s.learnRoutes()
 	if r.ResponseNonce == "" {
 		return
@@ -230,11 +230,11 @@ func (s *session) meet(k kind, r *discoveryv3.DeltaDiscoveryRequest) {
 }
 
 // follow makes subscriptions take effect.
-func (s *session) follow(k kind, added, dropped []string, now time.Time) {
+func (s *session) follow(k kind, added, dropped []string) {
 	switch k {
 	case kindTable:
 		for _, name := range added {
-			s.openTable(name, now)
+			s.openTable(name)
 		}
 		for _, name := range dropped {
 			s.closeTable(name)
@@ -320,13 +320,8 @@ func (s *session) deadline(now time.Time) time.Time {
 	for _, f := range s.watches[kindCluster].flights {
 		at(f.at.Add(s.patience() + f.reading()))
 	}
-	for _, t := range s.tables {
-		if t.dirty {
-			at(t.since.Add(s.limits.settle))
-		}
-	}
 	for name, since := range s.listening {
-		if s.watches[kindListener].have[name] == "" {
+		if s.watches[kindListener].have[name] == "" || s.watches[kindTable].have[name] == "" {
 			at(since.Add(s.limits.settle))
 		}
 	}

@@ -317,3 +317,40 @@ func TestClustersStayWhileTheTableIsUnknown(t *testing.T) {
 		t.Errorf("routes to %s", got)
 	}
 }
+
+// A new listener opens with all of its models, or after two seconds with those
+// that are ready; never without any.
+func TestNewListenerWaitsForItsModels(t *testing.T) {
+	const at8081 = "127.0.0.1:8081"
+	plans := newPlanner(t).set(simple("a"))
+	p := newPuppet(t, newLedger()).connect().want(plans.snapshot())
+	p.logged()
+	b, c := simple("b"), simple("c")
+	b.listen, c.listen, c.endpoints["v1"] = at8081, at8081, "dns:nobody.invalid"
+	p.hang = "c/v1"
+	p.want(plans.set(b, c).snapshot()).expect("cluster +b/v1")
+	p.pass(1900 * time.Millisecond).expect()
+	p.pass(100*time.Millisecond).expect("listener +"+at8081, "route_table +"+at8081).expectAcked("a", "b")
+	p.hang = ""
+	p.pump().expect("cluster +c/v1", "route_table +"+at8081).expectAcked("a", "b", "c")
+
+	d := simple("d")
+	d.listen, d.endpoints["v1"] = "127.0.0.1:8082", "dns:nobody.invalid"
+	p.hang = "d/v1"
+	p.want(plans.set(d).snapshot()).pass(time.Hour).expect()
+}
+
+// What Envoy no longer asks for is not counted among what it has.
+func TestUnsubscribedWhileInFlight(t *testing.T) {
+	plans := newPlanner(t).set(simple("a"))
+	p := newPuppet(t, newLedger()).connect().want(plans.snapshot())
+	p.logged()
+	p.mute = map[kind]bool{kindTable: true}
+	p.want(plans.set(simple("b")).snapshot()).expect("cluster +b/v1")
+	p.s.request(&discoveryv3.DeltaDiscoveryRequest{TypeUrl: typeURLs[kindTable], ResourceNamesUnsubscribe: []string{at8080}}, p.now)
+	p.mute = nil
+	p.pump()
+	if v, has := p.s.watches[kindTable].have[at8080]; has {
+		t.Errorf("it has the table in version %s", v)
+	}
+}

@@ -12,10 +12,9 @@ import (
 // table is the route table of one listener on this Envoy.
 type table struct {
 	listener string
-	asked    bool      // Envoy subscribed to it
-	since    time.Time // when it did
-	known    bool      // it is known what Envoy's table is made of
-	dirty    bool      // may have to be sent
+	asked    bool // Envoy subscribed to it
+	known    bool // it is known what Envoy's table is made of
+	dirty    bool // may have to be sent
 	members  map[*model]bool
 	sorted   []*model // members by name; nil: to be sorted
 	suspects []*model // changed in a table that was refused, one of them is to blame
@@ -76,9 +75,9 @@ func (t *table) order() []*model {
 	return t.sorted
 }
 
-func (s *session) openTable(listener string, now time.Time) {
+func (s *session) openTable(listener string) {
 	t := s.table(listener)
-	t.asked, t.since, t.dirty = true, now, true
+	t.asked, t.dirty = true, true
 	version, reported := s.watches[kindTable].have[listener]
 	if !reported {
 		t.known = true
@@ -200,7 +199,7 @@ func (s *session) propose(t *table, now time.Time) (Resource, *proposal) {
 	if !t.known {
 		return s.proposeUnknown(t, have)
 	}
-	if have == "" && !s.settled(t.listener) && now.Before(t.since.Add(s.limits.settle)) {
+	if have == "" && !s.settled(t.listener) && now.Before(s.listening[t.listener].Add(s.limits.settle)) {
 		return Resource{}, nil
 	}
 	p := &proposal{table: t}
