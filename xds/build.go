@@ -222,9 +222,10 @@ func (b *Builder) compile(p *routing.ModelPlan, tls bool) (*compiled, error) {
 	if err := checkRoutes(p, r.Routes); err != nil {
 		return nil, err
 	}
-	if r.RouteVersion, err = routeVersion(r.Domain, r.Routes); err != nil {
+	if r.routes, err = encodeRoutes(r.Routes); err != nil {
 		return nil, err
 	}
+	r.RouteVersion = version(append([]byte(r.Domain+"\x00"), r.routes...))
 	return &compiled{plan: p, tls: tls, resources: r, claim: claim(r)}, nil
 }
 

@@ -225,7 +225,6 @@ func (c *control) logged(requestID string) *logentryv3.HTTPAccessLogEntry {
 type subject struct {
 	headers *corev3.HeaderMap
 	body    map[string]any
-	absent  bool // there is no body
 }
 
 func (s subject) Header(name string, i int) (string, bool) {
@@ -264,7 +263,6 @@ func (c *control) Process(s extprocv3.ExternalProcessor_ProcessServer) error {
 		return fmt.Errorf("unknown model %v", names)
 	}
 	var who subject
-	withBody := false
 	for {
 		m, err := s.Recv()
 		if err != nil {
@@ -274,7 +272,7 @@ func (c *control) Process(s extprocv3.ExternalProcessor_ProcessServer) error {
 		switch {
 		case m.GetRequestHeaders() != nil:
 			who.headers = m.GetRequestHeaders().GetHeaders()
-			withBody = m.GetProtocolConfig().GetRequestBodyMode().String() == "BUFFERED"
+			withBody := m.GetProtocolConfig().GetRequestBodyMode().String() == "BUFFERED"
 			response := &extprocv3.CommonResponse{}
 			if !withBody {
 				response = decide(plan.Model(names[0]), who, r, !m.GetRequestHeaders().GetEndOfStream())

@@ -16,7 +16,7 @@ import (
 // bodied is a request whose JSON body the ext_proc service may see.
 type bodied struct{ request }
 
-func (b bodied) Header(name string, i int) (string, bool) { return sent{b.request}.Header(name, i) }
+func (b bodied) Header(name string, i int) (string, bool) { return sent(b).Header(name, i) }
 
 func (b bodied) Body(path routing.Path) (string, bool) {
 	var body map[string]any
@@ -210,7 +210,7 @@ func TestUnseenBodies(t *testing.T) {
 	if a := dial(t, addr).send(expect); a.code != http.StatusContinue {
 		t.Errorf("expect: %+v, want 100 first", a)
 	}
-	chunked, err := http.NewRequest("POST", "http://"+addr+"/body", struct{ *strings.Reader }{strings.NewReader(`{"user":"u1"}`)})
+	chunked, err := http.NewRequest(http.MethodPost, "http://"+addr+"/body", struct{ *strings.Reader }{strings.NewReader(`{"user":"u1"}`)})
 	if err != nil {
 		t.Fatal(err)
 	}

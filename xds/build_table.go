@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 
+	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
@@ -46,25 +48,45 @@ func RouteTable(listener string, models []*ModelResources) (Resource, error) {
 			routing.HeaderDraw, routing.HeaderDecision, routing.HeaderReason, routing.HeaderKey, routing.HeaderModel,
 		},
 	}
-	seen := make(map[string]string, len(models))
-	for _, d := range domains {
-		host := &routev3.VirtualHost{Name: d, Domains: []string{d}}
-		for _, cover := range covering(d, byDomain) {
-			for _, m := range byDomain[cover] {
-				host.Routes = append(host.Routes, m.Routes...)
-			}
-		}
-		if lower := strings.ToLower(d); seen[lower] != "" {
-			return Resource{}, fmt.Errorf("routes of %s: domain %s: stands there twice, as %s", listener, d, seen[lower])
-		}
-		seen[strings.ToLower(d)] = d
-		table.VirtualHosts = append(table.VirtualHosts, host)
-	}
 	body, err := pack(table)
 	if err != nil {
 		return Resource{}, fmt.Errorf("routes of %s: %w", listener, err)
 	}
+	seen := make(map[string]string, len(domains))
+	for _, d := range domains {
+		if other, twice := seen[strings.ToLower(d)]; twice {
+			return Resource{}, fmt.Errorf("routes of %s: domain %s: stands there twice, as %s", listener, d, other)
+		}
+		seen[strings.ToLower(d)] = d
+		host, err := virtualHost(d, byDomain)
+		if err != nil {
+			return Resource{}, fmt.Errorf("routes of %s: domain %s: %w", listener, d, err)
+		}
+		body.Value = protowire.AppendTag(body.Value, tableHosts, protowire.BytesType)
+		body.Value = protowire.AppendBytes(body.Value, host)
+	}
 	return Resource{Name: listener, Version: version(body.GetValue()), Body: body}, nil
+}
+
+// virtualHost is a domain with its routes, as bytes: with 10,000 models,
+// putting them together costs a tenth of marshalling them again.
+func virtualHost(domain string, byDomain map[string][]*ModelResources) ([]byte, error) {
+	host, err := proto.Marshal(&routev3.VirtualHost{Name: domain, Domains: []string{domain}})
+	if err != nil {
+		return nil, fmt.Errorf("marshal: %w", err)
+	}
+	for _, cover := range covering(domain, byDomain) {
+		for _, m := range byDomain[cover] {
+			part := m.routes
+			if part == nil {
+				if part, err = encodeRoutes(m.Routes); err != nil {
+					return nil, fmt.Errorf("models.%s: %w", m.Model, err)
+				}
+			}
+			host = append(host, part...)
+		}
+	}
+	return host, nil
 }
 
 // covering returns the domains whose models take requests for a domain, the

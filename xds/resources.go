@@ -29,7 +29,10 @@ type ModelResources struct {
 	Weights map[string]uint32
 	Shard   int // index of the runtime layer that carries Weights
 
-	layer []byte // Weights as a part of that layer, when Build made them
+	// What Build made is kept as the bytes that larger resources are put
+	// together from.
+	layer  []byte // Weights, as a part of a runtime layer
+	routes []byte // Routes, as a part of a virtual host
 }
 
 // Snapshot is what every Envoy should have. It is immutable.

@@ -2,11 +2,11 @@ package xds
 
 import (
 	"crypto/sha256"
-	"encoding/binary"
 	"encoding/hex"
 	"fmt"
 	"regexp"
 
+	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
 
@@ -69,18 +69,24 @@ func version(body []byte) string {
 	return hex.EncodeToString(sum[:8])
 }
 
-func routeVersion(domain string, routes []*routev3.Route) (string, error) {
-	h := sha256.New()
-	h.Write([]byte(domain))
+// Numbers of the fields that tables of routes are put together from.
+const (
+	hostRoutes = 3 // VirtualHost.routes
+	tableHosts = 2 // RouteConfiguration.virtual_hosts
+)
+
+// encodeRoutes is the part of a virtual host that routes are.
+func encodeRoutes(routes []*routev3.Route) ([]byte, error) {
+	var part []byte
 	for _, r := range routes {
 		b, err := proto.MarshalOptions{Deterministic: true}.Marshal(r)
 		if err != nil {
-			return "", fmt.Errorf("marshal route: %w", err)
+			return nil, fmt.Errorf("marshal route: %w", err)
 		}
-		h.Write(binary.BigEndian.AppendUint32(nil, uint32(len(b))))
-		h.Write(b)
+		part = protowire.AppendTag(part, hostRoutes, protowire.BytesType)
+		part = protowire.AppendBytes(part, b)
 	}
-	return hex.EncodeToString(h.Sum(nil)[:8]), nil
+	return part, nil
 }
 
 // validate checks a message by the rules that Envoy itself checks. What is
