@@ -313,11 +313,19 @@ func (p *Publisher) leave(st *stream) {
 	p.signal()
 }
 
-func (p *Publisher) refuse(id string, reason error) {
+// Refuse records an Envoy that was not let in, whoever turned it away. One that
+// tries again and again is told once.
+func (p *Publisher) Refuse(id string, reason error) {
 	p.counts.refused.Add(1)
-	p.log.Warn("an Envoy is refused", "node", id, "error", reason)
+	next := Refusal{Node: id, Reason: reason.Error(), Time: time.Now()}
 	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.refusals = append([]Refusal{{Node: id, Reason: reason.Error(), Time: time.Now()}}, p.refusals...)
+	known := len(p.refusals)
+	p.refusals = slices.DeleteFunc(p.refusals, func(r Refusal) bool { return r.Node == next.Node && r.Reason == next.Reason })
+	again := len(p.refusals) < known
+	p.refusals = slices.Insert(p.refusals, 0, next)
 	p.refusals = p.refusals[:min(len(p.refusals), maxRefusals)]
+	p.mu.Unlock()
+	if !again {
+		p.log.Warn("an Envoy is refused", "node", id, "error", reason)
+	}
 }

@@ -78,12 +78,12 @@ func (a *ads) DeltaAggregatedResources(conn discoveryv3.AggregatedDiscoveryServi
 	p := a.publisher
 	node := identityOf(first.GetNode())
 	if node.id == "" {
-		p.refuse(node.id, errors.New("its node has no id"))
+		p.Refuse(node.id, errors.New("its node has no id"))
 		return status.Error(codes.InvalidArgument, "node.id: must be set")
 	}
 	if check := p.options.NodeIDFromPeer; check != nil {
 		if err := check(conn.Context(), node.id); err != nil {
-			p.refuse(node.id, err)
+			p.Refuse(node.id, err)
 			return status.Errorf(codes.PermissionDenied, "node %q: %v", node.id, err)
 		}
 	}

@@ -158,6 +158,7 @@ func (s *server) openGRPC(ctx context.Context) error {
 		if creds, err = mutualTLS(s.options.GRPCCert, s.options.GRPCKey, s.options.GRPCClientCA); err != nil {
 			return fmt.Errorf("listen for Envoys: %w", err)
 		}
+		creds = doorkeeper{creds, s.publisher.Refuse}
 	}
 	if s.grpcListener, err = grpcListen(ctx, s.grpcAddress); err != nil {
 		return fmt.Errorf("listen for Envoys: %w", err)

@@ -85,6 +85,27 @@ func mutualTLS(certFile, keyFile, caFile string) (credentials.TransportCredentia
 	}), nil
 }
 
+// doorkeeper tells whose certificate was turned away. A connection that ends
+// without one, like that of a port check, is not worth a word.
+type doorkeeper struct {
+	credentials.TransportCredentials
+
+	refused func(node string, why error)
+}
+
+func (d doorkeeper) ServerHandshake(conn net.Conn) (net.Conn, credentials.AuthInfo, error) {
+	secure, info, err := d.TransportCredentials.ServerHandshake(conn)
+	var bad *tls.CertificateVerificationError
+	if errors.As(err, &bad) && len(bad.UnverifiedCertificates) > 0 {
+		d.refused(bad.UnverifiedCertificates[0].Subject.CommonName, err)
+	}
+	return secure, info, err
+}
+
+func (d doorkeeper) Clone() credentials.TransportCredentials {
+	return doorkeeper{d.TransportCredentials.Clone(), d.refused}
+}
+
 // rotatingTLS reads the files for every connection.
 func rotatingTLS(certFile, keyFile string) (*tls.Config, error) {
 	load := func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
