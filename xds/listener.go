@@ -197,6 +197,11 @@ func accessLog(name string, o Options) *accesslogv3.AccessLog {
 				BufferSizeBytes:     wrapperspb.UInt32(64 << 10),
 			},
 			AdditionalRequestHeadersToLog: []string{routing.HeaderVersion},
+			// A failure at once has its status in the headers, a later one in the trailers.
+			AdditionalResponseHeadersToLog:  []string{grpcStatus},
+			AdditionalResponseTrailersToLog: []string{grpcStatus},
 		})},
 	}
 }
+
+const grpcStatus = "grpc-status"
