@@ -379,6 +379,44 @@ func TestNewEnvoyIsMetAtOnce(t *testing.T) {
 	}
 }
 
+// An Envoy that comes with all that is published later needs no message. That
+// it has everything is told all the same.
+func TestNothingToSendIsTold(t *testing.T) {
+	plan := newPlanner(t).set(simple("a")).plan()
+	before := NewPublisher(PublisherOptions{})
+	before.Publish(plan, nil)
+	knows := newPuppet(t, newLedger()).connect().want(before.snapshot)
+
+	p := NewPublisher(PublisherOptions{})
+	st, _ := pretend(p, "knows")
+	for _, k := range []kind{kindRuntime, kindCluster, kindListener, kindTable} {
+		r := &discoveryv3.DeltaDiscoveryRequest{TypeUrl: typeURLs[k], InitialResourceVersions: map[string]string{}}
+		for name, have := range knows.have[k] {
+			r.InitialResourceVersions[name] = have.Version
+			if k == kindRuntime || k == kindTable {
+				r.ResourceNamesSubscribe = append(r.ResourceNamesSubscribe, name)
+			}
+		}
+		st.step(r)
+	}
+	p.Publish(plan, nil)
+	for len(p.changed) > 0 {
+		<-p.changed
+	}
+	if d := p.Delivery("a"); len(d.Waiting) != 1 {
+		t.Fatalf("delivery before the stream has looked: %+v", d)
+	}
+	if out, _ := st.step(nil); len(out) != 0 {
+		t.Fatalf("it is sent %d messages, want none", len(out))
+	}
+	if d := p.Delivery("a"); len(d.Waiting) != 0 {
+		t.Errorf("delivery: %+v", d)
+	}
+	if len(p.changed) == 0 {
+		t.Error("nobody was told")
+	}
+}
+
 func TestHold(t *testing.T) {
 	p := NewPublisher(PublisherOptions{})
 	ads := startADS(t, p, "127.0.0.1:0")

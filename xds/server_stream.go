@@ -125,9 +125,9 @@ func (st *stream) step(request *discoveryv3.DeltaDiscoveryRequest) ([]*discovery
 	if at := s.deadline(now); !at.IsZero() {
 		next = at.Sub(now)
 	}
-	if request != nil || len(out) > 0 {
-		p.signal()
-	}
+	// Always: an Envoy that has all of a new snapshot already needs no message,
+	// and yet has acknowledged it from now on.
+	p.signal()
 	return out, next
 }
 
