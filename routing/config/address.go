@@ -12,10 +12,7 @@ import (
 )
 
 // address is an IP address and a port.
-type address struct {
-	netip.AddrPort
-	rule string // what to say of a name instead of an IP address
-}
+type address struct{ netip.AddrPort }
 
 var addressForm = form(`^([0-9]{1,3}(\.[0-9]{1,3}){3}|\[[0-9A-Fa-f:.]+\]):`+portDigits+`$`,
 	"must be an IP address and a port, like 127.0.0.1:8080 or [::1]:8080")

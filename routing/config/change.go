@@ -58,7 +58,7 @@ func (cs changes) removed(name string, before *blob) {
 const (
 	holdBusy    = 2 * time.Millisecond   // then it is asked again whether it is still open
 	holdInPlace = 5 * time.Millisecond   // written in place, and looks whole
-	holdShorter = 25 * time.Millisecond  // written in place, and a little shorter
+	holdShorter = 10 * time.Millisecond  // written in place, and a little shorter
 	holdNew     = 100 * time.Millisecond // a new file, written in place
 	holdError   = 100 * time.Millisecond // a mistake in a file
 	holdPartial = 250 * time.Millisecond // written in place, and looks like a part

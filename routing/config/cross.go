@@ -257,10 +257,12 @@ func excludes(a, b *routing.Condition) bool {
 // oneHeader is a request of which one header is known.
 type oneHeader struct{ name, value string }
 
+// Header implements routing.Subject.
 func (h oneHeader) Header(name string, i int) (string, bool) {
 	return h.value, name == h.name && i == 0
 }
 
+// Body implements routing.Subject.
 func (oneHeader) Body(routing.Path) (string, bool) { return "", false }
 
 // narrower tells whether every request of a is one of b, and a is recognised as

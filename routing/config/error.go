@@ -80,14 +80,6 @@ func (es Errors) sort() {
 	})
 }
 
-// orNil keeps an empty list from becoming an error that is not nil.
-func (es Errors) orNil() error {
-	if len(es) == 0 {
-		return nil
-	}
-	return es
-}
-
 // shown returns a value as an error shows it: short, on one line, in quotes
 // where it could be taken for something else.
 func shown(s string) string {

@@ -72,7 +72,7 @@ func (e *eyes) watch(path string) (added bool, err error) {
 	info, err := os.Stat(path)
 	if err != nil {
 		delete(e.watched, path)
-		return false, nil
+		return false, nil //nolint:nilerr // it is looked for again, like the files in it
 	}
 	is := stamp{device: stampOf(info).device, inode: stampOf(info).inode}
 	was, known := e.watched[path]

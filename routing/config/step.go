@@ -51,8 +51,8 @@ func (c *compiler) steps(r *rollout, p *path) []routing.Step {
 	var out []routing.Step
 	for i := range r.Steps {
 		s := c.step(&r.Steps[i])
-		last := i == len(r.Steps)-1
-		s.Hold = r.Steps[i].For == nil && !(last && s.Share == routing.Whole)
+		completes := i == len(r.Steps)-1 && s.Share == routing.Whole
+		s.Hold = r.Steps[i].For == nil && !completes
 		out = append(out, s)
 	}
 	c.order(r.Steps, out, at)

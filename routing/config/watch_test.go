@@ -18,7 +18,8 @@ import (
 	"github.com/headgate/headgate/routing"
 )
 
-// watched is a directory under a watcher.
+// watched is a directory under a watcher, of which every update is received as
+// soon as it is told, and kept.
 type watched struct {
 	t       *testing.T
 	dir     string
@@ -30,11 +31,18 @@ func watch(t *testing.T, dir string, open func() (*fsnotify.Watcher, error)) *wa
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	w := &watched{t: t, dir: dir, log: &syncBuffer{}}
-	w.updates = Watch(ctx, dir, Options{Log: slog.New(slog.NewTextHandler(w.log, nil)), open: open})
+	updates := Watch(ctx, dir, Options{Log: slog.New(slog.NewTextHandler(w.log, nil)), open: open})
+	received, ended := make(chan Update, 1_000), make(chan struct{})
+	w.updates = received
+	go func() {
+		defer close(ended)
+		for u := range updates {
+			received <- u
+		}
+	}()
 	t.Cleanup(func() {
 		cancel()
-		for range w.updates { // until it is closed
-		}
+		<-ended
 	})
 	return w
 }
@@ -69,6 +77,11 @@ func (w *watched) expect(seconds ...int) *routing.Config {
 	c := w.config()
 	if got := timeouts(c); !slices.Equal(got, seconds) {
 		w.t.Fatalf("got timeouts %v, want %v", got, seconds)
+	}
+	for _, m := range c.Models {
+		if len(m.Steps) != 2 {
+			w.t.Fatalf("a part of %s was told", m.Source.File)
+		}
 	}
 	return c
 }
@@ -162,7 +175,7 @@ func TestWaysToSave(t *testing.T) {
 				t.Fatal(err)
 			}
 			_, _ = f.WriteString(content[:half(content)])
-			time.Sleep(4 * pause) // a slow writer
+			time.Sleep(8 * pause) // a slow writer
 			_, _ = f.WriteString(content[half(content):])
 			if err := f.Close(); err != nil {
 				t.Fatal(err)
@@ -402,20 +415,30 @@ func TestCertificateRotates(t *testing.T) {
 	}
 }
 
-// A reader that is away finds the newest state.
+// A reader that is away finds the newest state, and none twice.
 func TestSlowReader(t *testing.T) {
 	t.Parallel()
-	w := oneModel(t)
-	for i := 2; i < 20; i++ {
-		replace(t, w.file("churn.yaml"), modelText("churn", i))
-	}
-	last := 0
+	dir := t.TempDir()
+	file := filepath.Join(dir, "churn.yaml")
+	replace(t, file, modelText("churn", 1))
+	updates := Watch(t.Context(), dir, Options{})
+	last, count := 0, 0
 	for last != 19 {
-		got := timeouts(w.config())[0]
-		if got <= last {
-			t.Fatalf("%d came after %d", got, last)
+		select {
+		case u := <-updates:
+			got := timeouts(u.Config)[0]
+			if got <= last {
+				t.Fatalf("%d came after %d", got, last)
+			}
+			last, count = got, count+1
+			if count == 1 {
+				for i := 2; i < 20; i++ {
+					replace(t, file, modelText("churn", i))
+				}
+			}
+		case <-time.After(10 * time.Second):
+			t.Fatalf("the last update was %d", last)
 		}
-		last = got
 	}
 }
 
