@@ -150,7 +150,7 @@ func keepalive() *corev3.TcpKeepalive {
 func protocol(v *routing.Version) *httpv3.HttpProtocolOptions {
 	explicit := &httpv3.HttpProtocolOptions_ExplicitHttpConfig{
 		ProtocolConfig: &httpv3.HttpProtocolOptions_ExplicitHttpConfig_HttpProtocolOptions{
-			HttpProtocolOptions: &corev3.Http1ProtocolOptions{},
+			HttpProtocolOptions: &corev3.Http1ProtocolOptions{EnableTrailers: true},
 		},
 	}
 	idle := upstreamIdle

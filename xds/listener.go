@@ -134,6 +134,7 @@ func connectionManager(name string, o Options) *hcmv3.HttpConnectionManager {
 			}},
 		},
 		CommonHttpProtocolOptions: &corev3.HttpProtocolOptions{IdleTimeout: durationpb.New(time.Hour)},
+		HttpProtocolOptions:       &corev3.Http1ProtocolOptions{EnableTrailers: true},
 		Http2ProtocolOptions: &corev3.Http2ProtocolOptions{
 			MaxConcurrentStreams:        wrapperspb.UInt32(1000),
 			InitialStreamWindowSize:     wrapperspb.UInt32(256 << 10),
