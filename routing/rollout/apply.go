@@ -71,9 +71,10 @@ func (c *Controller) changes(cfg *routing.Config, now time.Time) ([]change, []Co
 // compare returns the models that are new or edited, and the names of those
 // that are gone. Before the first configuration of a process all are edited.
 func (c *Controller) compare(cfg *routing.Config) (edited []*routing.Model, gone []string) {
-	if c.plan == nil {
+	if c.cfg == nil {
 		for name, e := range c.entries {
-			if _, there := slices.BinarySearchFunc(cfg.Models, name, byName); !there && e.state.Phase != "" && !e.state.Retired {
+			known := e.model != nil || e.state.Phase != "" && !e.state.Retired
+			if _, there := slices.BinarySearchFunc(cfg.Models, name, byName); known && !there {
 				gone = append(gone, name)
 			}
 		}
@@ -146,7 +147,7 @@ func (c *Controller) take(cfg *routing.Config) error {
 func (c *Controller) await(cfg *routing.Config) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.cfg = cfg
+	c.waiting = cfg
 	c.entries = make(map[string]*entry, len(cfg.Models))
 	for _, m := range cfg.Models {
 		c.entries[m.Name] = &entry{state: State{Model: m.Name}, model: m}
@@ -167,10 +168,10 @@ func (c *Controller) look() {
 // settle takes the configuration that waited for the first Envoy.
 func (c *Controller) settle() {
 	c.look()
-	if !c.settled || c.cfg == nil {
+	if !c.settled || c.waiting == nil {
 		return
 	}
-	if err := c.take(c.cfg); err != nil && !errors.Is(err, ErrJournal) {
+	if err := c.take(c.waiting); err != nil && !errors.Is(err, ErrJournal) {
 		c.log.Error("the configuration cannot be taken", "error", err)
 	}
 }
@@ -179,7 +180,7 @@ func (c *Controller) settle() {
 func (c *Controller) commit(cfg *routing.Config, changes []change) {
 	touched := make([]*entry, len(changes))
 	c.mu.Lock()
-	c.cfg = cfg
+	c.cfg, c.waiting = cfg, nil
 	for i, ch := range changes {
 		e := c.entries[ch.name]
 		if e == nil {

@@ -151,6 +151,25 @@ var cmpEmpty = cmp.Transformer("empty", func(s []string) []string {
 	return s
 })
 
+// The stable version can be taken back after a later candidate has gone back.
+func TestBackTwice(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := start(t, journal.NewMemory(), newAutoFleet())
+		g.apply(churn())
+		g.apply(churn(release("v2")))
+		g.do(rollout.ActionPromote)
+		g.apply(churn(release("v3")))
+		g.do(rollout.ActionRollback)
+		g.apply(churn(release("v2")))
+		g.want(rollout.PhaseIdle, -1, "v2 100%")
+		g.do(rollout.ActionRollback)
+		g.want(rollout.PhaseRolledBack, -1, "v2 0%, v1 100%")
+		if s, _ := g.Status("churn"); s.Candidate != "v2" {
+			t.Errorf("candidate %q, want v2", s.Candidate)
+		}
+	})
+}
+
 func TestRetired(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := midway(t)

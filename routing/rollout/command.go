@@ -2,12 +2,12 @@ package rollout
 
 // command does what a person asks, or says why it cannot be.
 func (t *transition) command(c Command) {
-	if t.s.Wanted == nil {
-		t.refuse("", "no configuration with the model %s is in force", c.Model)
-		return
-	}
 	if t.s.Phase == "" {
 		t.refuse("", "the journal is empty and no Envoy has connected yet: what serves is not known")
+		return
+	}
+	if t.s.Wanted == nil {
+		t.refuse("", "no configuration with the model %s is in force", c.Model)
 		return
 	}
 	if t.s.Phase == PhaseBlocked && c.Action != ActionAdopt {

@@ -37,6 +37,7 @@ type Controller struct {
 	mu      sync.RWMutex
 	entries map[string]*entry
 	cfg     *routing.Config // in force; nil: none yet
+	waiting *routing.Config // for the first Envoy, before it can be taken
 	plan    *routing.Plan   // published; nil: none yet
 	untaken *routing.Config // the journal could not be written for it; tried again
 	takeErr error           // why

@@ -434,6 +434,10 @@ func TestEmptyJournal(t *testing.T) {
 		g.apply(churn())
 		g.want(rollout.PhaseBlocked, -1, "")
 		g.wantReason("the journal is empty: waits for the first Envoy, to see what it holds")
+		_, err := g.Do(t.Context(), rollout.Command{Model: "churn", Action: rollout.ActionPause})
+		if !errors.As(err, &rollout.Refused{}) || len(g.fleet.history) > 0 {
+			t.Errorf("pause: %v, published %q", err, g.fleet.history)
+		}
 		g.fleet.connect("envoy-1")
 		synctest.Wait()
 		g.want(rollout.PhaseIdle, -1, "v1 100%")
@@ -464,6 +468,26 @@ func TestEmptyJournal(t *testing.T) {
 		g.want(rollout.PhaseProgressing, 0, "v2 10%, v1 90%")
 		if len(f.hold) != 0 {
 			t.Errorf("still on hold: %v", f.hold)
+		}
+	})
+	bubble(t, "what could not be noted of the first Envoy is noted later", func(t *testing.T) {
+		f := newFleet()
+		g := start(t, journal.NewMemory(), f)
+		g.apply(churn(), churn(named("fraud")))
+		g.journal.fail(errors.New("disk full"))
+		f.connect("envoy-1")
+		g.pass(time.Minute)
+		if _, err := g.Do(t.Context(), rollout.Command{Model: "churn", Action: rollout.ActionPause}); err == nil {
+			t.Error("pause is not refused")
+		}
+		if err := g.Apply(t.Context(), config(churn())); !errors.Is(err, rollout.ErrJournal) {
+			t.Errorf("apply: %v", err)
+		}
+		g.journal.fail(nil)
+		g.pass(time.Minute)
+		g.want(rollout.PhaseIdle, -1, "v1 100%")
+		if all := g.Statuses(); len(all) != 1 {
+			t.Errorf("%d models, want 1", len(all))
 		}
 	})
 	bubble(t, "what is on hold follows the configuration", func(t *testing.T) {

@@ -199,11 +199,12 @@ func (c *Controller) Statuses() []Status {
 	return all
 }
 
-// Ready tells whether a configuration has been taken.
+// Ready tells whether a configuration has been taken, or will be as soon as the
+// first Envoy has told what it holds.
 func (c *Controller) Ready() bool {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
-	return c.cfg != nil
+	return c.cfg != nil || c.waiting != nil
 }
 
 // History returns a model's newest records, newest first, at most limit.

@@ -1,6 +1,7 @@
 package rollout
 
 import (
+	"cmp"
 	"strconv"
 	"time"
 
@@ -103,18 +104,31 @@ func (s State) Split() routing.Split {
 	if !s.Known() {
 		return routing.Split{}
 	}
-	r := &s.Rollout
-	if !s.Running() && (s.Phase != PhaseRolledBack || !s.configured(r.Candidate) || r.Candidate == s.Stable) {
+	candidate := s.candidate()
+	if !s.Running() && (!s.configured(candidate) || candidate == s.Stable) {
 		return routing.Split{Ranges: []routing.Range{{Version: s.Stable, Weight: routing.Whole}}}
 	}
 	share := s.Share()
 	return routing.Split{
-		Salt: s.Model + "-r" + strconv.Itoa(r.Number),
+		Salt: s.Model + "-r" + strconv.Itoa(s.Rollout.Number),
 		Ranges: []routing.Range{
-			{Version: r.Candidate, Weight: share},
+			{Version: candidate, Weight: share},
 			{Version: s.Stable, Weight: routing.Whole - share},
 		},
 	}
+}
+
+// candidate is the version that is on its way in, or that went back; else empty.
+// What went back last need not be the last rollout's candidate: a person can
+// take back the stable version too.
+func (s State) candidate() string {
+	switch {
+	case s.Running():
+		return s.Rollout.Candidate
+	case s.Phase == PhaseRolledBack:
+		return cmp.Or(s.Declined.Version, s.Rollout.Candidate)
+	}
+	return ""
 }
 
 // Elapsed is how long the present step has run.

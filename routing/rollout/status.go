@@ -13,7 +13,7 @@ import (
 func StatusOf(v View, now time.Time) Status {
 	s := &v.State
 	out := Status{
-		Model: s.Model, Rollout: s.Rollout.Number, Phase: s.Phase, Stable: s.Stable, Step: -1,
+		Model: s.Model, Rollout: s.Rollout.Number, Phase: s.Phase, Stable: s.Stable, Candidate: s.candidate(), Step: -1,
 		Steps: []StepStatus{}, Weights: map[string]float64{},
 		Acknowledged: v.Delivery.Acknowledged() && s.Known(),
 		Envoys:       v.Delivery.Envoys,
@@ -32,9 +32,6 @@ func StatusOf(v View, now time.Time) Status {
 	for _, r := range s.Split().Ranges {
 		out.Weights[r.Version] = r.Weight.Percent()
 	}
-	if s.Phase == PhaseRolledBack {
-		out.Candidate = s.Rollout.Candidate
-	}
 	if s.Running() {
 		v.tellRollout(&out, now)
 	}
@@ -52,7 +49,7 @@ type View struct {
 
 func (v *View) tellRollout(out *Status, now time.Time) {
 	r := &v.State.Rollout
-	out.Candidate, out.Step = r.Candidate, r.Step
+	out.Step = r.Step
 	for _, step := range r.Steps {
 		told := StepStatus{Kind: step.Kind, Share: step.Share.Percent()}
 		if !step.Hold {
