@@ -143,43 +143,56 @@ func (j *Journal) write(ctx context.Context, records []*rollout.Record) error {
 
 const columns = `SELECT seq, model, rollout, time, kind, actor, reason, data FROM events `
 
-// Replay calls fn for every record in order.
+// replayPage is how many records Replay reads at once.
+const replayPage = 1000
+
+// Replay calls fn for every record in order. Nothing is locked while fn runs:
+// a client that takes its time over the events must not keep Append waiting.
 func (j *Journal) Replay(ctx context.Context, fn func(rollout.Record) error) error {
-	return j.query(ctx, fn, columns+`ORDER BY seq`)
+	var after int64
+	for {
+		page, err := j.query(ctx, columns+`WHERE seq > ? ORDER BY seq LIMIT ?`, after, replayPage)
+		if err != nil {
+			return err
+		}
+		for _, r := range page {
+			if err := fn(r); err != nil {
+				return err
+			}
+		}
+		if len(page) < replayPage {
+			return nil
+		}
+		after = page[len(page)-1].Seq
+	}
 }
 
 // History returns a model's newest records, newest first, at most limit.
 func (j *Journal) History(ctx context.Context, model string, limit int) ([]rollout.Record, error) {
-	var records []rollout.Record
-	err := j.query(ctx, func(r rollout.Record) error {
-		records = append(records, r)
-		return nil
-	}, columns+`WHERE model = ? ORDER BY seq DESC LIMIT ?`, model, max(0, limit))
-	return records, err
+	return j.query(ctx, columns+`WHERE model = ? ORDER BY seq DESC LIMIT ?`, model, max(0, limit))
 }
 
-func (j *Journal) query(ctx context.Context, fn func(rollout.Record) error, query string, args ...any) error {
+func (j *Journal) query(ctx context.Context, query string, args ...any) ([]rollout.Record, error) {
 	rows, err := j.db.QueryContext(ctx, query, args...)
 	if err != nil {
-		return explain(j.path, err)
+		return nil, explain(j.path, err)
 	}
 	defer func() { _ = rows.Close() }()
+	var records []rollout.Record
 	for rows.Next() {
 		var r rollout.Record
 		var nanos int64
 		var data string
 		if err := rows.Scan(&r.Seq, &r.Model, &r.Rollout, &nanos, &r.Kind, &r.Actor, &r.Reason, &data); err != nil {
-			return explain(j.path, err)
+			return nil, explain(j.path, err)
 		}
 		r.Time, r.Data = time.Unix(0, nanos).UTC(), []byte(data)
-		if err := fn(r); err != nil {
-			return err
-		}
+		records = append(records, r)
 	}
 	if err := rows.Err(); err != nil {
-		return explain(j.path, err)
+		return nil, explain(j.path, err)
 	}
-	return nil
+	return records, nil
 }
 
 // explain says in an error what has to be done about it.

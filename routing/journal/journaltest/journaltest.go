@@ -32,6 +32,7 @@ func Run(t *testing.T, newStore func(t *testing.T) Store) {
 		"fresh":        fresh,
 		"contiguous":   contiguous,
 		"replay stops": replayStops,
+		"replay holds": replayHolds,
 		"empty append": emptyAppend,
 		"odd contents": oddContents,
 	} {
@@ -208,6 +209,34 @@ func replayStops(t *testing.T, s Store) {
 		t.Errorf("replay went through %v and returned %v", seen, err)
 	}
 	mustAppend(t, j, record("churn", 4)) // the stopped replay holds nothing
+}
+
+// replayHolds shows that whoever takes time over a replay holds nobody up, and
+// is told what is added meanwhile.
+func replayHolds(t *testing.T, s Store) {
+	j := s.Open(t)
+	defer s.Close(t, j)
+	batch := make([]*rollout.Record, 2500)
+	for i := range batch {
+		batch[i] = record("churn", i)
+	}
+	mustAppend(t, j, batch...)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	var told int64
+	err := j.Replay(ctx, func(r rollout.Record) error {
+		told++
+		if r.Seq != told {
+			return fmt.Errorf("record %d comes as number %d", r.Seq, told)
+		}
+		if r.Seq > 1 {
+			return nil
+		}
+		return j.Append(ctx, record("churn", 1))
+	})
+	if err != nil || told < int64(len(batch)) {
+		t.Errorf("%d records told, %v", told, err)
+	}
 }
 
 func emptyAppend(t *testing.T, s Store) {
