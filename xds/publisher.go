@@ -154,10 +154,15 @@ func (p *Publisher) publish(plan *routing.Plan, hold []string, emptyToo bool) {
 	p.building.Lock()
 	defer p.building.Unlock()
 	snapshot, err := p.build(plan)
+	p.mu.Lock()
 	if err == nil && len(snapshot.Models) == 0 && !emptyToo {
+		if len(hold) > 0 && p.snapshot == nil {
+			p.mu.Unlock()
+			p.signal()
+			return // all are held: there is nothing to say to anyone
+		}
 		err = errEmpty
 	}
-	p.mu.Lock()
 	if err != nil {
 		p.failed, p.failure = plan, err
 		p.mu.Unlock()

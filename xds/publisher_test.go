@@ -278,6 +278,22 @@ func TestEmptyPlanIsNotPublished(t *testing.T) {
 	})
 }
 
+// With an empty journal all that an Envoy holds is left to it: that nothing is
+// left to publish is no mistake.
+func TestAllHeld(t *testing.T) {
+	p := NewPublisher(PublisherOptions{})
+	p.Publish(newPlanner(t).plan(), []string{"a"})
+	if err := p.Err(); err != nil {
+		t.Errorf("all models held: %v", err)
+	}
+	if d := p.Delivery("a"); d.Rejected != "" {
+		t.Errorf("delivery of a held model: %+v", d)
+	}
+	if p.snapshot != nil {
+		t.Error("an empty snapshot is published")
+	}
+}
+
 func TestBrokenPlanIsNotPublished(t *testing.T) {
 	p := NewPublisher(PublisherOptions{})
 	plans := newPlanner(t).set(simple("a"))

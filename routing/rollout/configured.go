@@ -59,10 +59,16 @@ func (t *transition) check(w Wanted) {
 		t.refuse("key", "%s: must stay %q while the rollout of %s runs, or users would change versions; promote it or roll it back first",
 			w.Key, r.Key, r.Candidate)
 	}
-	if len(w.Steps) == 0 && len(r.Steps) > 0 {
+	if atOnce(w.Steps) && !atOnce(r.Steps) {
 		t.refuse("rollout.steps", "must not become empty while the rollout of %s runs; to give it everyone, use `headgate promote %s`",
 			r.Candidate, t.s.Model)
 	}
+}
+
+// atOnce tells whether steps give everyone to the candidate without any delay.
+// A file without a rollout says so by one step.
+func atOnce(steps []routing.Step) bool {
+	return len(steps) == 0 || len(steps) == 1 && steps[0] == routing.Step{Kind: routing.StepTraffic, Share: routing.Whole}
 }
 
 func (t *transition) checkServes(w Wanted, version string, share routing.Share) {
