@@ -210,6 +210,7 @@ func (s *session) request(r *discoveryv3.DeltaDiscoveryRequest, now time.Time) {
 		return
 	}
 	text := r.ErrorDetail.Message
+	w.doubt(f)
 	w.lastNACK, w.nackedAt = text, now
 	s.mistakes = append(s.mistakes, mistake{k, text})
 	s.refused(k, f, text, now)

@@ -226,7 +226,7 @@ func (s *session) takeBackHanging(now time.Time) *discoveryv3.DeltaDiscoveryResp
 		before, had := w.have[r.Name]
 		if !had {
 			undo.removed = append(undo.removed, r.Name)
-		} else if old, ok := m.body(r.Name, before); ok {
+		} else if old, ok := s.ledger.cluster(m.name, r.Name, before); ok {
 			undo.added = append(undo.added, old)
 		}
 	}
@@ -263,21 +263,6 @@ func (s *session) othersWait(f *flight) bool {
 	return false
 }
 
-// body returns a version of a cluster that tables were made with.
-func (m *model) body(cluster, version string) (Resource, bool) {
-	for _, p := range m.routes {
-		if p.acked == nil {
-			continue
-		}
-		for _, c := range p.acked.Clusters {
-			if c.Name == cluster && c.Version == version {
-				return c, true
-			}
-		}
-	}
-	return Resource{}, false
-}
-
 func (s *session) clustersAccepted(f *flight) {
 	tried := map[string]bool{}
 	for _, r := range f.added {
@@ -297,9 +282,7 @@ func (s *session) clustersAccepted(f *flight) {
 }
 
 // clustersRefused notes which cluster was refused. Envoy took the others of
-// the response, but does not say so: they are sent once more. The accepted
-// version of the refused one is sent too, so that Envoy's own books say that
-// it has it.
+// the response, but does not say so: they are sent once more.
 func (s *session) clustersRefused(f *flight, text string) {
 	for _, r := range f.added {
 		s.touched[s.owner(r.Name)] = true
@@ -317,7 +300,6 @@ func (s *session) clustersRefused(f *flight, text string) {
 	}
 	for _, r := range bad {
 		s.ledger.reject(kindCluster, r.Name, r.Version, text)
-		delete(s.watches[kindCluster].have, r.Name)
 		s.suspects = slices.DeleteFunc(s.suspects, func(name string) bool { return name == r.Name })
 	}
 }

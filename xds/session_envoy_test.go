@@ -26,7 +26,7 @@ type puppet struct {
 	log     []string
 	// refuse returns why a resource is refused; empty: it is accepted.
 	refuse func(k kind, r *discoveryv3.Resource) string
-	// hang: clusters with such a name warm up for ever.
+	// hang: clusters whose name or address holds it warm up for ever.
 	hang string
 	// mute: messages of this kind are not answered, and not acted on.
 	mute map[kind]bool
@@ -136,8 +136,9 @@ func (p *puppet) warming() bool {
 			continue
 		}
 		for _, c := range r.Resources {
-			if p.hang != "" && strings.Contains(c.Name, p.hang) {
-				hanging[c.Name] = true
+			hanging[c.Name] = p.hang != "" && strings.Contains(string(c.Resource.Value), p.hang)
+			if !hanging[c.Name] {
+				delete(hanging, c.Name)
 			}
 		}
 		for _, name := range r.RemovedResources {

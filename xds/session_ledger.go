@@ -143,6 +143,20 @@ func (l *ledger) fallback(model string) *ModelResources {
 	return nil
 }
 
+// cluster returns a version of a model's cluster that was accepted.
+func (l *ledger) cluster(model, name, version string) (Resource, bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, m := range l.accepted[model] {
+		for _, c := range m.Clusters {
+			if c.Name == name && c.Version == version {
+				return c, true
+			}
+		}
+	}
+	return Resource{}, false
+}
+
 // acceptResource notes that an Envoy has a listener or a secret.
 func (l *ledger) acceptResource(k kind, r Resource) {
 	l.mu.Lock()

@@ -86,9 +86,6 @@ func (s *session) plainRefused(k kind, f *flight, text string, now time.Time) {
 			continue
 		}
 		s.ledger.reject(k, r.Name, r.Version, text)
-		if _, ok := s.ledger.usable(k, r); ok {
-			delete(s.watches[k].have, r.Name)
-		}
 	}
 }
 

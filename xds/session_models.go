@@ -140,10 +140,10 @@ func (m *model) move(goal *ModelResources) {
 	m.goal = goal
 }
 
+// hasClusters tells whether routes may name the clusters of a state.
 func (s *session) hasClusters(r *ModelResources) bool {
-	have := s.watches[kindCluster].have
 	for _, c := range r.Clusters {
-		if have[c.Name] != c.Version {
+		if !s.watches[kindCluster].holds(c) {
 			return false
 		}
 	}

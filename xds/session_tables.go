@@ -372,11 +372,6 @@ func (s *session) tablesRefused(f *flight, text string) {
 		default:
 			t.suspects = p.changed
 		}
-		if t.known {
-			// The accepted table is sent once more, so that Envoy's own books
-			// say that it has it.
-			delete(s.watches[kindTable].have, t.listener)
-		}
 	}
 }
 

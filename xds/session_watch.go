@@ -71,7 +71,8 @@ type flight struct {
 	added   []Resource
 	removed []string
 	warming bool // has clusters that warm up
-	// takenBack: a later response undid this one, so its ACK says nothing.
+	// takenBack: a later response undid what was added, so the ACK says
+	// nothing about that.
 	takenBack bool
 	tables    []*proposal // kind tables
 	layers    []*layer    // kind runtimes
@@ -133,6 +134,33 @@ func (w *watch) asked(name string) bool {
 	}
 	_, named := w.names[name]
 	return named || w.wildcard
+}
+
+// unknown is the version in have of what Envoy may have in another one.
+const unknown = "?"
+
+// doubt notes that it is not known what became of a flight's resources: Envoy
+// refused the response, and may have taken a part of it. What it had of them is
+// sent once more, so that its own books say that it has it.
+func (w *watch) doubt(f *flight) {
+	mark := func(name string) {
+		if _, has := w.have[name]; has {
+			w.have[name] = unknown
+		}
+	}
+	for _, r := range f.added {
+		mark(r.Name)
+	}
+	for _, name := range f.removed {
+		mark(name)
+	}
+}
+
+// holds tells whether Envoy has the resource, and nothing is on its way that
+// changes or removes it.
+func (w *watch) holds(r Resource) bool {
+	next, moving := w.sent[r.Name]
+	return w.have[r.Name] == r.Version && (!moving || next == r.Version)
 }
 
 // has tells whether Envoy has the resource, or is about to have it.
@@ -205,11 +233,8 @@ func (w *watch) forgetSent(f *flight) {
 
 // accept notes that Envoy has what the flight carried.
 func (w *watch) accept(f *flight) {
-	if f.takenBack {
-		return
-	}
 	for _, r := range f.added {
-		if w.asked(r.Name) {
+		if w.asked(r.Name) && !f.takenBack {
 			w.have[r.Name] = r.Version
 		}
 	}
