@@ -1,0 +1,69 @@
+package config
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+)
+
+// A loader that took every edit on the way says the same as one that reads the
+// directory for the first time.
+func TestLoaderAfterManyEdits(t *testing.T) {
+	dir := t.TempDir()
+	random := rand.New(rand.NewPCG(1, 2))
+	l := NewLoader(dir)
+	good := 0
+	for i := range 400 {
+		edit(t, random, dir)
+		got, gotErr := l.Load()
+		want, wantErr := Load(dir)
+		if fmt.Sprint(gotErr) != fmt.Sprint(wantErr) {
+			t.Fatalf("edit %d: got error %v, want %v", i, gotErr, wantErr)
+		}
+		if gotErr != nil {
+			continue
+		}
+		good++
+		if got.Hash != want.Hash || dumped(got) != dumped(want) {
+			t.Fatalf("edit %d: got\n%s\nwant\n%s", i, dumped(got), dumped(want))
+		}
+	}
+	if good < 40 || good > 360 {
+		t.Errorf("%d of 400 states were good: the edits are not what they should be", good)
+	}
+}
+
+// edit changes one of a few files: what a model says, what it is compared by,
+// whether it is there, and whether it can be read.
+func edit(t *testing.T, random *rand.Rand, dir string) {
+	t.Helper()
+	name := fmt.Sprint("m", random.IntN(6))
+	file := filepath.Join(dir, name+".yaml")
+	content := modelText(name, 1+random.IntN(5))
+	switch random.IntN(12) {
+	case 0:
+		content = strings.Replace(content, "/"+name, "/m1", 1)
+	case 1:
+		content = strings.Replace(content, "127.0.0.1:8080", "0.0.0.0:8080", 1)
+	case 2:
+		content = strings.Replace(content, "release: v2", "release: v3", 1)
+	case 3:
+		content = strings.Replace(content, "model: "+name, "model: m2", 1)
+	case 4:
+		if err := os.RemoveAll(file); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	replace(t, file, content)
+}
+
+func dumped(c any) string {
+	var b strings.Builder
+	dump(&b, "", "config", reflect.ValueOf(c))
+	return b.String()
+}
