@@ -73,6 +73,10 @@ func (f *files) metrics() metrics.Config {
 	return m
 }
 
+// journalRetry is when a configuration is handed over again that could not be
+// noted in the journal.
+const journalRetry = 2 * time.Second
+
 // run follows the directory until ctx ends.
 func (f *files) run(ctx context.Context) error {
 	done := make(chan struct{})
@@ -80,35 +84,49 @@ func (f *files) run(ctx context.Context) error {
 		defer close(done)
 		f.keeper()
 	}()
-	for u := range config.Watch(ctx, f.dir, config.Options{Log: f.log}) {
-		f.take(ctx, u)
+	updates := config.Watch(ctx, f.dir, config.Options{Log: f.log})
+	var last config.Update
+	var again <-chan time.Time
+	for {
+		select {
+		case u, open := <-updates:
+			if !open {
+				close(f.keep)
+				<-done
+				return nil
+			}
+			last = u
+		case <-again:
+		}
+		again = nil
+		if err := f.take(ctx, last); errors.Is(err, rollout.ErrJournal) {
+			again = time.After(journalRetry)
+		}
 	}
-	close(f.keep)
-	<-done
-	return nil
 }
 
 // take hands an update to the controller.
-func (f *files) take(ctx context.Context, u config.Update) {
+func (f *files) take(ctx context.Context, u config.Update) error {
 	err := u.Err
 	if err == nil {
 		err = f.controller.Apply(ctx, u.Config)
 	}
 	if err != nil && ctx.Err() != nil {
-		return
+		return err
 	}
 	if err == nil {
 		f.accepted(u.Config, u.At)
 		f.log.Info("configuration in force", "models", len(u.Config.Models), "hash", u.Config.Hash, "took", time.Since(u.At))
 		f.taken(u.Config)
 		f.store(u.Contents)
-		return
+		return nil
 	}
 	f.refused(err, u.At)
 	if f.config() == nil && f.useKept {
 		f.useKept = false // once: what follows are edits
 		f.restore(ctx)
 	}
+	return err
 }
 
 func (f *files) accepted(c *routing.Config, at time.Time) {
@@ -124,12 +142,16 @@ func (f *files) accepted(c *routing.Config, at time.Time) {
 func (f *files) refused(err error, at time.Time) {
 	lines := configLines(err)
 	f.mu.Lock()
+	told := !f.known.OK && f.known.Attempt != nil && f.known.Attempt.Equal(at) // of a retry
 	f.known.OK, f.known.Errors, f.known.Attempt = false, lines, &at
 	message := "configuration refused, the last good one stays in force"
 	if f.current == nil {
 		message = "configuration refused, none is in force"
 	}
 	f.mu.Unlock()
+	if told {
+		return
+	}
 	for _, l := range lines {
 		f.log.Error(message, "file", l.File, "line", l.Line, "path", l.Path, "error", l.Message)
 	}
