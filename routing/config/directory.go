@@ -101,8 +101,8 @@ func (d *directory) stat(name string) (fs.FileInfo, error) {
 	return d.root.Stat(name)
 }
 
-// read reads a file. What goes wrong is in the blob.
-func (d *directory) read(name string) *blob {
+// read reads a file of at most some bytes. What goes wrong is in the blob.
+func (d *directory) read(name string, most int64) *blob {
 	b := &blob{read: time.Now(), link: d.link(name)}
 	f, err := d.open(name)
 	if err != nil {
@@ -119,15 +119,15 @@ func (d *directory) read(name string) *blob {
 		return b.fail("is a directory, must be a file")
 	case !info.Mode().IsRegular():
 		return b.fail("is not a regular file")
-	case info.Size() > maxFileSize:
-		return b.fail(fmt.Sprintf("is larger than %d KiB", maxFileSize>>10))
+	case info.Size() > most:
+		return b.fail(fmt.Sprintf("is larger than %d KiB", most>>10))
 	}
-	data, err := io.ReadAll(io.LimitReader(f, maxFileSize+1))
+	data, err := io.ReadAll(io.LimitReader(f, most+1))
 	if err != nil {
 		return b.fail(reason(err))
 	}
-	if len(data) > maxFileSize {
-		return b.fail(fmt.Sprintf("is larger than %d KiB", maxFileSize>>10))
+	if int64(len(data)) > most {
+		return b.fail(fmt.Sprintf("is larger than %d KiB", most>>10))
 	}
 	b.data, b.sum = data, sha256.Sum256(data)
 	busy, known := beingWritten(f)

@@ -16,8 +16,9 @@ import (
 // Bounds on a file. A file of a thousand endpoints uses 10 % of them; a file
 // made to exhaust memory is refused before a YAML parser sees it.
 const (
-	maxFileSize = 1 << 20
-	maxMarks    = 20_000 // characters that can begin a YAML node
+	maxFileSize = 256 << 10 // of a model
+	maxNamed    = 1 << 20   // of a file that a model names
+	maxMarks    = 20_000    // characters that can begin a YAML node
 	maxDepth    = 16
 	maxErrors   = 20 // told of one file
 	maxPlain    = 3  // told of one file, of what makes it more than plain YAML

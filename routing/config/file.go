@@ -22,7 +22,7 @@ type file struct {
 	Key           key        `field:"key" doc:"What identifies a user: the same user gets the same version."`
 	Overrides     []override `field:"overrides" doc:"Requests that get a version whatever the shares. The first that holds counts."`
 	Rollout       *rollout   `field:"rollout" doc:"How a new release takes over. All at once when absent."`
-	Timeout       limit      `field:"timeout" default:"60s" doc:"Longest silence of a version: from the end of a request to the beginning of its answer, and between two parts of it; or none. Counts for each try."`
+	Timeout       limit      `field:"timeout" default:"60s" doc:"Longest time from the end of a request to the beginning of its answer, in each try, or none. An answer that has begun may go on for as long as it likes."`
 	Retries       retries    `field:"retries" doc:"When Envoy sends a request again."`
 	Decide        decider    `field:"decide" default:"native" doc:"Who decides on a request's version: Envoy where it can, or always the ext_proc service."`
 	VersionHeader bool       `field:"version_header" default:"true" doc:"Tell clients in the header x-headgate-version which version answered."`
@@ -127,7 +127,7 @@ type outlierDetection struct {
 
 type retries struct {
 	Attempts uint32    `field:"attempts" default:"1" min:"0" max:"10" doc:"How often a request is sent again."`
-	PerTry   *duration `field:"per_try_timeout" doc:"Longest time of one try."`
+	PerTry   *duration `field:"per_try_timeout" doc:"A shorter timeout of each try."`
 	On       []retryOn `field:"on" doc:"What makes Envoy try again. connect-failure and refused-stream when absent."`
 }
 

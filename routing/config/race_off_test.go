@@ -2,4 +2,4 @@
 
 package config
 
-const raceFactor = 1
+const hostileShare = 1

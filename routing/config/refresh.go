@@ -67,7 +67,7 @@ func (l *Loader) readModel(dir *directory, name string, seen changes) bool {
 	if unchanged(dir, name, before) {
 		return false
 	}
-	b := dir.read(name)
+	b := dir.read(name, maxFileSize)
 	if b.rule != "" && gone(dir, name) {
 		delete(l.models, name)
 		delete(l.todo, name)
@@ -112,7 +112,7 @@ func (l *Loader) checkOthers(dir *directory, seen changes) {
 		if unchanged(dir, name, before) {
 			continue
 		}
-		b := dir.read(name)
+		b := dir.read(name, maxNamed)
 		if !b.same(before) {
 			changed[name] = true
 			seen.changed(name, before, b)
@@ -223,7 +223,7 @@ func (s *sharedFiles) read(name string) ([]byte, error) {
 	defer s.mu.Unlock()
 	b := s.known[name]
 	if b == nil {
-		b = s.dir.read(name)
+		b = s.dir.read(name, maxNamed)
 		s.known[name] = b
 	}
 	if b.rule != "" {

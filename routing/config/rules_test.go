@@ -91,7 +91,7 @@ func TestTold(t *testing.T) {
 	}
 }
 
-// A thousand models of one prefix, told apart by a header, are checked in no
+// Thousands of models of one prefix, told apart by a header, are compared in no
 // time, and the one that is there twice is found.
 func TestManyModelsOfOnePrefix(t *testing.T) {
 	var files []*compiled
@@ -100,16 +100,20 @@ func TestManyModelsOfOnePrefix(t *testing.T) {
 		if i == 4_000 {
 			value = "7"
 		}
-		data := strings.Replace(modelText("m"+strconv.Itoa(i), 1), fmt.Sprintf("{prefix: /m%d}", i),
-			fmt.Sprintf("{headers: [{header: x-model, equals: %q}]}", value), 1)
-		files = append(files, compile(fmt.Sprintf("m%04d.yaml", i), []byte(data), anyFile{}))
+		name := fmt.Sprintf("m%04d", i)
+		header := routing.Condition{Source: routing.SourceHeader, Name: "x-model", Op: routing.OpEquals, Value: value}
+		files = append(files, &compiled{
+			file: name + ".yaml", name: name,
+			places: map[string]routing.Position{"match": {File: name + ".yaml", Line: 3}},
+			model:  &routing.Model{Name: name, Match: routing.Match{Prefix: "/", Headers: []routing.Condition{header}}},
+		})
 	}
-	start := time.Now()
+	start := processorTime(t)
 	errs := crossCheck(files)
-	if took := time.Since(start); took > time.Second*raceFactor {
+	if took := processorTime(t) - start; took > time.Second {
 		t.Errorf("took %v", took)
 	}
-	if len(errs) != 1 || !strings.Contains(errs[0].Error(), "m4000.yaml:3: match: claims requests that model m7 claims in m0007.yaml:3") {
+	if len(errs) != 1 || !strings.HasPrefix(errs[0].Error(), "m4000.yaml:3: match: claims requests that model m0007 claims in m0007.yaml:3") {
 		t.Errorf("got %v", errs)
 	}
 }
