@@ -2,4 +2,9 @@
 
 package config
 
-const hostileShare = 1
+import "time"
+
+const (
+	hostileShare = 1
+	allowedTime  = 100 * time.Millisecond // of the processor
+)

@@ -2,6 +2,11 @@
 
 package config
 
-// hostileShare is by how much hostile files are smaller than they could be:
-// the race detector makes parsing slow.
-const hostileShare = 10
+import "time"
+
+// The race detector makes parsing slow: hostile files are smaller by
+// hostileShare than they could be, and may take longer.
+const (
+	hostileShare = 10
+	allowedTime  = 500 * time.Millisecond
+)
