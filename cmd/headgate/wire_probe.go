@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net"
@@ -46,20 +47,31 @@ func newProber(version func(model, version string) *routing.Version) *prober {
 func (p *prober) Probe(ctx context.Context, v *routing.Version) error {
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
+	all := addresses(v)
+	answers := make(chan error, len(all))
+	for _, addr := range all { // at once: one that is silent must not use up the time of the others
+		go func() { answers <- connect(ctx, addr) }()
+	}
 	var first error
-	for _, addr := range addresses(v) {
-		conn, err := new(net.Dialer).DialContext(ctx, "tcp", addr)
+	for range all {
+		err := <-answers
 		if err == nil {
-			return conn.Close()
+			return nil
 		}
-		if first == nil {
-			first = err
-		}
+		first = cmp.Or(first, err)
 	}
 	if n := len(v.Endpoints); n > 1 {
-		return fmt.Errorf("none of %d endpoints answers, the first: %w", n, first)
+		return fmt.Errorf("none of %d endpoints answers, one says: %w", n, first)
 	}
 	return first
+}
+
+func connect(ctx context.Context, addr string) error {
+	conn, err := new(net.Dialer).DialContext(ctx, "tcp", addr)
+	if err != nil {
+		return err
+	}
+	return conn.Close()
 }
 
 func addresses(v *routing.Version) []string {
