@@ -53,9 +53,9 @@ type Model struct {
 	Key        Key
 	Overrides  []Override
 	Steps      []Step
-	// Timeout is the longest silence of a version, in each try: from the end of
-	// a request to the beginning of its answer, and between two parts of it.
-	// An answer that flows may take as long as it likes. 0: none.
+	// Timeout is the longest time from the end of a request to the beginning of
+	// its answer, in each try. An answer that has begun may take as long as it
+	// likes. 0: none.
 	Timeout time.Duration
 	Retry   Retry
 	Decide  DecideMode
@@ -179,7 +179,7 @@ type OutlierDetection struct {
 // reached or refuses it before it has worked on it.
 type Retry struct {
 	Attempts uint32 // 0: never
-	PerTry   time.Duration
+	PerTry   time.Duration // Timeout when it is shorter; 0: Timeout
 	On       []string // Envoy's retry conditions
 }
 

@@ -1,6 +1,7 @@
 package xds
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -187,8 +188,8 @@ func (c *routeCompiler) route(why string, conditions ...*routev3.HeaderMatcher) 
 	m := proto.CloneOf(c.base)
 	m.Headers = append(m.Headers, conditions...)
 	action := &routev3.RouteAction{
-		// Envoy's own timeout counts to the end of an answer, and would cut a
-		// stream that flows: the tries have one for silence.
+		// It counts to the end of an answer, and would cut a stream that
+		// flows. The tries have one that ends when the answer begins.
 		Timeout:     durationpb.New(0),
 		RetryPolicy: tries(c.plan.Model),
 	}
@@ -224,15 +225,19 @@ func (c *routeCompiler) tell(version string) (request, response []*corev3.Header
 
 var previousHosts = config(&previousv3.PreviousHostsPredicate{})
 
-// tries says how often a request is sent, and how long each try may be silent.
+// tries says how often a request is sent, and how long each try waits for the
+// beginning of an answer. Later silence is not measured here: Envoy's idle
+// timeout of a try also fires when a client does not read, and calls that the
+// version's failure.
 func tries(m *routing.Model) *routev3.RetryPolicy {
 	r := m.Retry
-	if r.Attempts == 0 && m.Timeout == 0 {
+	wait := cmp.Or(r.PerTry, m.Timeout)
+	if r.Attempts == 0 && wait == 0 {
 		return nil
 	}
 	p := &routev3.RetryPolicy{NumRetries: wrapperspb.UInt32(r.Attempts)}
-	if m.Timeout > 0 {
-		p.PerTryIdleTimeout = durationpb.New(m.Timeout)
+	if wait > 0 {
+		p.PerTryTimeout = durationpb.New(wait)
 	}
 	if r.Attempts == 0 {
 		return p
@@ -244,9 +249,6 @@ func tries(m *routing.Model) *routev3.RetryPolicy {
 		ConfigType: &routev3.RetryPolicy_RetryHostPredicate_TypedConfig{TypedConfig: previousHosts},
 	}}
 	p.HostSelectionRetryMaxAttempts = 3
-	if r.PerTry > 0 {
-		p.PerTryTimeout = durationpb.New(r.PerTry)
-	}
 	return p
 }
 

@@ -25,7 +25,6 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/headgate/headgate/envoy/envoytest"
-	"github.com/headgate/headgate/routing"
 )
 
 // shapes is a model server that answers in every way that HTTP knows. The last
@@ -87,9 +86,7 @@ func (s *shapes) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			_, _ = w.Write(twentyMB())
 		}
 	case "events":
-		s.events(w, r, time.Hour)
-	case "stalls":
-		s.events(w, r, 300*time.Millisecond)
+		s.events(w, r)
 	case "silent":
 		_, _ = io.Copy(io.Discard, r.Body)
 		select {
@@ -103,19 +100,17 @@ func (s *shapes) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// events streams one event every 100 ms, for as long as it is told.
-func (s *shapes) events(w http.ResponseWriter, r *http.Request, until time.Duration) {
+// events streams one event every 100 ms, after a pause of 4 s behind the first.
+func (s *shapes) events(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("content-type", "text/event-stream")
-	tick := time.NewTicker(100 * time.Millisecond)
-	defer tick.Stop()
-	end := time.After(until)
+	next := time.NewTimer(4 * time.Second)
+	defer next.Stop()
 	for i := 0; ; i++ {
 		fmt.Fprintf(w, "data: %d\n\n", i)
 		_ = http.NewResponseController(w).Flush()
 		select {
-		case <-tick.C:
-		case <-end:
-			tick.Stop() // and says nothing any more
+		case <-next.C:
+			next.Reset(100 * time.Millisecond)
 		case <-r.Context().Done():
 			return
 		case <-s.done:
@@ -141,35 +136,37 @@ var twentyMB = sync.OnceValue(func() []byte {
 	return b
 })
 
-// shaped is a headgate with two models on one server, one decided by Envoy and
-// one by ext_proc, whose versions are the same server.
+// shaped is a headgate with models whose versions are all the same server.
 type shaped struct {
 	*gate
 	server *shapes
 	port   int
 }
 
-var shapedModels = []string{"native", "asked"}
+// shapedModels are decided by Envoy, by ext_proc on headers, and by ext_proc on
+// bodies.
+var shapedModels = []string{"native", "asked", "bodies"}
 
 func newShaped(t *testing.T, extra ...string) shaped {
 	t.Helper()
 	s := shaped{gate: newGate(t, "run"), server: newShapes(t), port: envoytest.FreePort(t)}
 	version := func(name string) string { return fmt.Sprintf("%s: {endpoints: [%q]}", name, s.server.addr) }
-	for _, name := range shapedModels {
+	files := make([]modelFile, len(shapedModels))
+	for i, name := range shapedModels {
 		m := modelFile{name: name, port: s.port, release: "v1", versions: []string{version("v1"), version("v2")}, extra: extra}
-		if name == "asked" {
+		switch name {
+		case "asked":
 			m.extra = append([]string{"decide: ext_proc"}, extra...)
+		case "bodies":
+			m.key = "{body: $.user, absent: request}"
 		}
-		s.put(m)
+		files[i] = m
 	}
+	s.put(files...)
 	s.start().ready()
-	for _, name := range shapedModels {
-		s.serving(name, "v1", 100)
-		m := modelFile{name: name, port: s.port, release: "v2", versions: []string{version("v1"), version("v2")}, extra: extra}
-		if name == "asked" {
-			m.extra = append([]string{"decide: ext_proc"}, extra...)
-		}
-		m.steps = []string{"{traffic: 50%}", "{traffic: 100%}"}
+	for _, m := range files {
+		s.serving(m.name, "v1", 100)
+		m.release, m.steps = "v2", []string{"{traffic: 50%}", "{traffic: 100%}"}
 		s.put(m)
 	}
 	for _, name := range shapedModels {
@@ -243,19 +240,19 @@ func TestFaultShapes(t *testing.T) {
 		echo(expecting, whole{Size: 3, Sum: smallSum})
 
 		resp, body := do(t, request(t, "GET", s.url(model, "large"), nil))
-		if resp.StatusCode != 200 || resp.ContentLength != 20<<20 || !bytes.Equal(body, large) {
+		if resp.StatusCode != http.StatusOK || resp.ContentLength != 20<<20 || !bytes.Equal(body, large) {
 			t.Errorf("%s: a large answer: HTTP %d, %d bytes", model, resp.StatusCode, len(body))
 		}
 		resp, body = do(t, request(t, "HEAD", s.url(model, "large"), nil))
-		if resp.StatusCode != 200 || resp.ContentLength != 20<<20 || len(body) != 0 {
+		if resp.StatusCode != http.StatusOK || resp.ContentLength != 20<<20 || len(body) != 0 {
 			t.Errorf("%s: HEAD: HTTP %d, content-length %d, %d bytes", model, resp.StatusCode, resp.ContentLength, len(body))
 		}
 		resp, body = do(t, request(t, "DELETE", s.url(model, "204"), nil))
-		if resp.StatusCode != 204 || len(body) != 0 || resp.Header.Get("content-length") != "" {
+		if resp.StatusCode != http.StatusNoContent || len(body) != 0 || resp.Header.Get("content-length") != "" {
 			t.Errorf("%s: 204: HTTP %d, %v", model, resp.StatusCode, resp.Header)
 		}
 		resp, body = do(t, request(t, "GET", s.url(model, "304"), nil))
-		if resp.StatusCode != 304 || len(body) != 0 || resp.Header.Get("etag") != `"7"` {
+		if resp.StatusCode != http.StatusNotModified || len(body) != 0 || resp.Header.Get("etag") != `"7"` {
 			t.Errorf("%s: 304: HTTP %d, %v", model, resp.StatusCode, resp.Header)
 		}
 		webSocket(t, s, model)
@@ -287,32 +284,28 @@ func webSocket(t *testing.T, s shaped, model string) {
 	}
 }
 
-// TestFaultStreams lets answers flow for longer than the timeout, which cuts
-// those that fall silent.
+// TestFaultStreams lets answers flow, and pause, for longer than the timeout,
+// and lets clients read them slowly. The timeout ends requests whose answer
+// does not begin.
 func TestFaultStreams(t *testing.T) {
 	t.Parallel()
-	var extra []string
-	last := 8 * time.Second
+	extra, last := []string{"timeout: 3s"}, 8*time.Second
 	if soak() {
-		last = 10 * time.Minute // with the default
-	} else {
-		extra = []string{"timeout: 3s"}
+		extra, last = nil, 10*time.Minute // with the default
 	}
 	s := newShaped(t, extra...)
 	var clients sync.WaitGroup
 	for _, model := range shapedModels {
+		slow, err := http.DefaultTransport.RoundTrip(request(t, "GET", s.url(model, "large"), nil))
+		noError(t, err)
+		defer slow.Body.Close()
 		clients.Go(func() {
 			if err := flows(t.Context(), s.url(model, "events"), last); err != nil {
 				t.Errorf("%s: %v", model, err)
 			}
-		})
-		if soak() {
-			continue
-		}
-		clients.Go(func() {
-			err := flows(t.Context(), s.url(model, "stalls"), time.Minute)
-			if err == nil || !strings.Contains(err.Error(), "broke off") {
-				t.Errorf("%s: a stream that falls silent: %v", model, err)
+			// This one has not been read meanwhile.
+			if n, err := io.Copy(io.Discard, slow.Body); n != 20<<20 || err != nil {
+				t.Errorf("%s: %d bytes of an answer that was read slowly, %v", model, n, err)
 			}
 		})
 		clients.Go(func() {
@@ -322,13 +315,10 @@ func TestFaultStreams(t *testing.T) {
 		})
 	}
 	clients.Wait()
-	if soak() {
-		return
-	}
 	for _, model := range shapedModels {
 		s.eventually(20*time.Second, "the records", func() bool {
 			v := s.versions(model)
-			return v["v1"].Errors+v["v2"].Errors == 2 && v["v1"].Aborted+v["v2"].Aborted == 1
+			return v["v1"].Errors+v["v2"].Errors == 1 && v["v1"].Aborted+v["v2"].Aborted == 1 && v["v1"].Requests+v["v2"].Requests >= 3
 		})
 	}
 }
@@ -481,106 +471,4 @@ func callHealth(t *testing.T, g *gate, address string, service *health.Server) {
 			both(func(n string) uint64 { return v[n].ClientErrors }) == 1 &&
 			both(func(n string) uint64 { return v[n].Aborted }) == 1
 	})
-}
-
-// TestFaultHostileClients sends everything that could move a request, with the
-// ext_proc service up and away: the version stays what the user's key says, and
-// the models see none of it.
-func TestFaultHostileClients(t *testing.T) {
-	t.Parallel()
-	v1, v2 := envoytest.NewUpstream(t, "v1"), envoytest.NewUpstream(t, "v2")
-	native := modelFile{name: "native", port: envoytest.FreePort(t), release: "v1", versions: []string{at("v1", v1), at("v2", v2)}}
-	native.key = "{header: x-user-id, absent: cookie}"
-	asked := native
-	asked.name, asked.extra = "asked", []string{"decide: ext_proc"}
-	g := newGate(t, "serve")
-	g.put(native, asked)
-	g.start().up()
-	g.envoyOf("one")
-	native, asked = g.rolling(native, 30), g.rolling(asked, 30)
-	g.listens(native.url())
-	hostile := [][2]string{
-		{"x-headgate-decision", "v2"}, {"X-HeadGate-Decision", "v1"}, {"x-headgate-reason", "draw"}, {"x-headgate-draw", "chosen"},
-		{"x-headgate-version", "v2"}, {"x-headgate-model", "native"}, {"x-headgate-key", "other"}, {"x-headgate-other", "1"},
-		{"x-request-id", "00000000-0000-4000-8000-000000000000"}, {"x-envoy-original-path", "/native"},
-		{"x-envoy-upstream-alt-stat-name", "x"}, {"x-envoy-retry-on", "5xx"}, {"x-envoy-upstream-rq-timeout-ms", "1"},
-		{"x-envoy-decorator-operation", "x"}, {"x-envoy-internal", "true"}, {"x-forwarded-for", "127.0.0.1"},
-		{"cookie", "hg=forged; x-headgate-decision=v2"}, {"te", "trailers"},
-	}
-	for _, away := range []bool{false, true} {
-		if away {
-			g.kill()
-		}
-		for _, m := range []modelFile{native, asked} {
-			want := splitOf(m.name, 1, 3000)
-			for i, u := range userIDs(60) {
-				headers := []string{"x-user-id", u}
-				for j, h := range hostile {
-					if i >= len(hostile) || i == j { // each alone, then all together
-						headers = append(headers, h[0], h[1])
-					}
-				}
-				status, got, err := post(m.url(), "{}", headers...)
-				if err != nil || status != http.StatusOK || got != want(u) {
-					t.Errorf("%s, headgate away %v, %s with %v: HTTP %d, %s, %v, want %s", m.name, away, u, headers, status, got, err, want(u))
-				}
-			}
-		}
-	}
-	for name, u := range map[string]*envoytest.Upstream{"v1": v1, "v2": v2} {
-		for _, r := range u.Requests() {
-			seesNothing(t, name, r.Header)
-		}
-	}
-}
-
-// seesNothing fails the test when a model was told something that clients made
-// up, or what is between headgate and Envoy only.
-func seesNothing(t *testing.T, version string, header http.Header) {
-	t.Helper()
-	for name, values := range header {
-		lower := strings.ToLower(name)
-		switch {
-		case lower == routing.HeaderVersion:
-			if len(values) != 1 || values[0] != version {
-				t.Errorf("%s was told that it is %v", version, values)
-			}
-		case strings.HasPrefix(lower, routing.HeaderPrefix),
-			strings.HasPrefix(lower, "x-envoy-") && lower != "x-envoy-external-address":
-			t.Errorf("%s saw %s: %v", version, name, values)
-		}
-	}
-}
-
-// TestFaultVersionHeader names the version to clients, also when Envoy answers
-// by itself, unless the file says no; a model cannot name another.
-func TestFaultVersionHeader(t *testing.T) {
-	t.Parallel()
-	v1 := envoytest.NewUpstream(t, "v1")
-	v1.SetHeader(routing.HeaderVersion, "liar")
-	told := modelFile{name: "told", port: envoytest.FreePort(t), release: "v1", versions: []string{at("v1", v1)}}
-	hidden := told
-	hidden.name, hidden.extra = "hidden", []string{"version_header: false"}
-	g := newGate(t, "run")
-	g.put(told, hidden)
-	g.start().ready()
-	g.serving("told", "v1", 100)
-	g.serving("hidden", "v1", 100)
-	g.listens(told.url())
-	for _, status := range []int{http.StatusOK, http.StatusServiceUnavailable} {
-		if status != http.StatusOK {
-			v1.Stop()
-		}
-		for m, want := range map[string][]string{told.url(): {"v1"}, hidden.url(): nil} {
-			resp, _ := do(t, request(t, "POST", m, strings.NewReader("{}")))
-			if got := resp.Header.Values(routing.HeaderVersion); resp.StatusCode != status || !cmp.Equal(got, want) {
-				t.Errorf("%s: HTTP %d, version %q; want %d, %q", m, resp.StatusCode, got, status, want)
-			}
-		}
-	}
-	for _, r := range v1.Requests() {
-		if got := r.Header.Values(routing.HeaderVersion); !cmp.Equal(got, []string{"v1"}) {
-			t.Errorf("the model is told %q", got)
-		}
-	}
 }

@@ -81,11 +81,12 @@ func served(e *accesslogv3.HTTPAccessLogEntry) (model, version string, ok bool) 
 	return model, version, ok && model != "" && version != ""
 }
 
-// class says what an outcome counts as. A client that goes away in mid-request
-// says nothing about the version; one that goes away after the version had
+// class says what an outcome counts as. A client that goes away in mid-request,
+// or reads no further, says nothing about the version; one that goes away after the version had
 // failed does not undo that.
 func class(code, grpc int, f *accesslogv3.ResponseFlags) compare.Class {
-	gone := code == 0 || f.GetDownstreamConnectionTermination() || f.GetDownstreamRemoteReset() || f.GetDownstreamProtocolError()
+	gone := code == 0 || f.GetDownstreamConnectionTermination() || f.GetDownstreamRemoteReset() || f.GetDownstreamProtocolError() ||
+		f.GetStreamIdleTimeout() // whoever fell silent
 	switch {
 	case code >= 500:
 		return compare.ClassError

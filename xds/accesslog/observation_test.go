@@ -89,6 +89,10 @@ func TestObservation(t *testing.T) {
 			want: is(compare.ClassAborted, 200, none),
 		},
 		{
+			name: "nothing moved any more", edit: []edit{flags(&accesslogv3.ResponseFlags{StreamIdleTimeout: true})},
+			want: is(compare.ClassAborted, 200, none),
+		},
+		{
 			name: "client gone after the version failed", edit: []edit{code(500), flags(&accesslogv3.ResponseFlags{DownstreamConnectionTermination: true})},
 			want: is(compare.ClassError, 500, 30*time.Millisecond),
 		},
