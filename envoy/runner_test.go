@@ -245,7 +245,7 @@ func TestStopUnderLoad(t *testing.T) {
 	report := load.Stop()
 	cut := 0
 	for _, result := range report.Results {
-		if result.Err != nil && !errors.Is(result.Err, syscall.ECONNREFUSED) || result.Status >= 500 {
+		if result.Err != nil && !errors.Is(result.Err, syscall.ECONNREFUSED) || result.Status >= 400 {
 			cut++
 			t.Log(result.Err, result.Status)
 		}

@@ -91,7 +91,7 @@ type Publisher struct {
 	mu        sync.Mutex
 	plan      *routing.Plan // the last one that could be built
 	snapshot  *Snapshot     // nil: nothing was published
-	hold      []string
+	hold      []held
 	failed    *routing.Plan // the last one, when it could not be built
 	failure   error
 	streams   []*stream
@@ -171,7 +171,7 @@ func (p *Publisher) publish(plan *routing.Plan, hold []string, emptyToo bool) {
 		p.signal()
 		return
 	}
-	p.plan, p.snapshot, p.hold = plan, snapshot, slices.Clone(hold)
+	p.plan, p.snapshot, p.hold = plan, snapshot, heldIn(plan.Config, hold)
 	p.failed, p.failure = nil, nil
 	streams := slices.Clone(p.streams)
 	p.mu.Unlock()
@@ -180,6 +180,20 @@ func (p *Publisher) publish(plan *routing.Plan, hold []string, emptyToo bool) {
 		st.wake()
 	}
 	p.signal()
+}
+
+// heldIn finds the listeners of models that are held. The plan has no part for
+// them, so the configuration must tell.
+func heldIn(c *routing.Config, names []string) []held {
+	var hold []held
+	for _, name := range names {
+		h := held{model: name}
+		if m := c.Model(name); m != nil {
+			h.listener = listenerName(m.Listen)
+		}
+		hold = append(hold, h)
+	}
+	return hold
 }
 
 // Err returns why the last plan was not published, or nil.
@@ -281,7 +295,7 @@ func (p *Publisher) meet(id string, reported map[string]string) {
 }
 
 // wanted returns what Envoys should have, or nil.
-func (p *Publisher) wanted() (*Snapshot, []string) {
+func (p *Publisher) wanted() (*Snapshot, []held) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.snapshot, p.hold

@@ -107,9 +107,12 @@ func newSession(c compiler, l *ledger, lim limits) *session {
 	return s
 }
 
-// want makes a snapshot what this Envoy should have. The models in hold are
-// left as it has them.
-func (s *session) want(snapshot *Snapshot, hold []string, now time.Time) {
+// held is a model that is left as this Envoy has it, with the table and the
+// layer that carry it. It need not be in the snapshot.
+type held struct{ model, listener string }
+
+// want makes a snapshot what this Envoy should have, apart from what is held.
+func (s *session) want(snapshot *Snapshot, hold []held, now time.Time) {
 	var before []*ModelResources
 	if s.snapshot != nil {
 		before = s.snapshot.Models
@@ -155,26 +158,22 @@ func (s *session) wantModel(name string, r *ModelResources, now time.Time) {
 	s.touched[m] = true
 }
 
-func (s *session) setHold(hold []string) {
+func (s *session) setHold(hold []held) {
 	if len(hold) == 0 && !s.holding {
 		return
 	}
-	held := map[string]bool{}
-	for _, name := range hold {
-		held[name] = true
-		s.model(name)
-	}
-	s.holding = len(held) > 0
+	s.holding = len(hold) > 0
 	clear(s.heldTable)
 	s.heldShard = [RuntimeShards]bool{}
 	for _, m := range s.models {
-		m.held = held[m.name]
-		s.touched[m] = true
-		if m.held && m.want != nil {
-			s.heldTable[m.want.Listener] = true
-			s.heldShard[m.want.Shard] = true
-		}
+		m.held = false
 	}
+	for _, h := range hold {
+		s.model(h.model).held = true
+		s.heldTable[h.listener] = true
+		s.heldShard[shardOf(h.model)] = true
+	}
+	s.touchAll()
 	for _, t := range s.tables {
 		t.dirty = true
 	}

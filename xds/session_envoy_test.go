@@ -81,9 +81,14 @@ func (p *puppet) ask(k kind) {
 	p.s.request(r, p.now)
 }
 
-// want publishes and lets everything settle that needs no clock.
+// want publishes and lets everything settle that needs no clock. What is held
+// is served on port 8080.
 func (p *puppet) want(s *Snapshot, hold ...string) *puppet {
-	p.s.want(s, hold, p.now)
+	var models []held
+	for _, name := range hold {
+		models = append(models, held{name, at8080})
+	}
+	p.s.want(s, models, p.now)
 	return p.pump()
 }
 

@@ -293,6 +293,21 @@ func TestHoldWithoutReconnect(t *testing.T) {
 	p.want(plans.snapshot()).expect("route_table +"+at8080).expectAcked("a", "b")
 }
 
+// The plan has no part for a model of which nothing is known: what it shares
+// with others is left alone all the same.
+func TestHeldModelThatIsNotInThePlan(t *testing.T) {
+	plans := newPlanner(t).set(rolling("a", 3000), simple("b"))
+	p := newPuppet(t, newLedger()).connect().want(plans.snapshot())
+	p.reconnect(newLedger()).want(plans.remove("a").set(rolling("b", 100)).snapshot(), "a").pass(time.Hour)
+	if got := p.routes(at8080); got != "a/v1 a/v2 b/v1" {
+		t.Errorf("routes to %s", got)
+	}
+	if p.acked("b") == nil {
+		t.Error("what is held counts as delivered")
+	}
+	p.want(plans.set(rolling("a", 3000)).snapshot()).expectAcked("a", "b")
+}
+
 func TestListenerOfHeldModelIsLeftAlone(t *testing.T) {
 	plans := newPlanner(t).set(simple("a"))
 	p := newPuppet(t, newLedger()).connect().want(plans.snapshot())

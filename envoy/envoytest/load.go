@@ -32,8 +32,8 @@ type LoadOptions struct {
 	// Prepare may change each request before it is sent. It is called from
 	// several goroutines.
 	Prepare func(r *http.Request, user string)
-	// Failed tells whether an answer counts as failed. By default a status of
-	// 500 and above and every error does.
+	// Failed tells whether an answer counts as failed. By default every error does,
+	// and a status of 400 and above: a route that was lost gives 404.
 	Failed func(Result) bool
 }
 
@@ -129,7 +129,7 @@ func withDefaults(o LoadOptions) LoadOptions {
 		o.UserHeader = "x-user-id"
 	}
 	if o.Failed == nil {
-		o.Failed = func(r Result) bool { return r.Err != nil || r.Status >= 500 }
+		o.Failed = func(r Result) bool { return r.Err != nil || r.Status >= 400 }
 	}
 	return o
 }
