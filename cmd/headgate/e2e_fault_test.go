@@ -20,7 +20,6 @@ import (
 	"github.com/headgate/headgate/cmd/headgate/admin"
 	"github.com/headgate/headgate/envoy/envoytest"
 	"github.com/headgate/headgate/routing"
-	"github.com/headgate/headgate/routing/rollout"
 )
 
 // times is how often a fault is tried: whole in `make soak`, a part of it in
@@ -254,12 +253,6 @@ func (g *gate) up() *gate {
 		return err == nil && status == http.StatusOK
 	})
 	return g
-}
-
-// phase waits for a phase.
-func (g *gate) phase(model string, phase rollout.Phase) rollout.Status {
-	g.t.Helper()
-	return g.await(model, string(phase), func(s rollout.Status) bool { return s.Phase == phase })
 }
 
 func noError(t testing.TB, errs ...error) {

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"bytes"
+	"encoding/json"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -8,8 +10,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/headgate/headgate/cmd/headgate/admin"
 	"github.com/headgate/headgate/envoy/envoytest"
+	"github.com/headgate/headgate/routing/config"
+	"github.com/headgate/headgate/routing/rollout"
 )
 
 // spoiled are directories that cannot be used. Each is made where a good one
@@ -86,15 +92,64 @@ func TestFaultStartWithoutFiles(t *testing.T) {
 // stop kills headgate, and its Envoy unless that lives on.
 func stop(t *testing.T, g *gate, envoyLives bool) {
 	t.Helper()
-	// The copy is written after the configuration came into force.
-	kept := filepath.Join(g.state, "config.json")
-	g.eventually(20*time.Second, "the copy of the configuration", func() bool {
-		data, err := os.ReadFile(kept)
-		return err == nil && len(data) > 0
-	})
+	g.keeps()
 	g.kill()
 	if !envoyLives {
 		g.killEnvoy()
+	}
+}
+
+// keeps waits until the copy is that of the files as they are now, and returns
+// its path. It is written after they came into force.
+func (g *gate) keeps() (path string) {
+	g.t.Helper()
+	now, err := os.ReadFile(filepath.Join(g.conf, "churn.yaml"))
+	noError(g.t, err)
+	path = filepath.Join(g.state, "config.json")
+	g.eventually(20*time.Second, "the copy of the configuration", func() bool {
+		var kept config.Contents
+		data, err := os.ReadFile(path)
+		return err == nil && json.Unmarshal(data, &kept) == nil && bytes.Equal(kept.Files["churn.yaml"], now)
+	})
+	return path
+}
+
+// TestFaultOldCopy has headgate killed before it could write the copy: an older
+// one takes nobody back to where they were.
+func TestFaultOldCopy(t *testing.T) {
+	t.Parallel()
+	p := newPair(t)
+	g := newGate(t, "run")
+	steps := []string{"{traffic: 30%}", "{traffic: 100%}"}
+	g.write("churn.yaml", p.file("v1", steps...))
+	g.start().ready()
+	g.serving("churn", "v1", 100)
+	p.answers(g)
+	copied := g.keeps()
+	old, err := os.ReadFile(copied)
+	noError(t, err)
+	g.write("churn.yaml", p.file("v2", steps...))
+	before := g.await("churn", "the step", func(s rollout.Status) bool { return settled(s) && s.Weights["v2"] == 30 })
+	load := p.load(t, 100)
+	goesOn(t, load, 50)
+	stop(t, g, true)
+	noError(t, os.WriteFile(copied, old, 0o600), os.Rename(g.conf, g.conf+".good"))
+	holds := g.envoyHolds()
+
+	g.start().up()
+	g.awaitConfig("the mistake", refused)
+	goesOn(t, load, 100)
+	if diff := cmp.Diff(holds, g.envoyHolds()); diff != "" {
+		t.Errorf("Envoy was told something (-before +after):\n%s", diff)
+	}
+	noError(t, os.Rename(g.conf+".good", g.conf))
+	g.awaitConfig("the mended directory in force", inForce)
+	after := g.await("churn", "the step again", func(s rollout.Status) bool { return settled(s) && s.Weights["v2"] == 30 })
+	if after.Rollout != before.Rollout || after.Step != before.Step || after.Phase != before.Phase {
+		t.Errorf("resumed at %+v, was at %+v", after, before)
+	}
+	if moves := clean(t, load).Moves(); len(moves) != 0 {
+		t.Errorf("%d users moved, the first: %+v", len(moves), moves[0])
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -231,11 +232,14 @@ func writeKept(path string, contents *config.Contents) (err error) {
 // restore takes the copy, for a start whose directory cannot be used.
 func (f *files) restore(ctx context.Context) {
 	c, err := readKept(f.kept)
-	if err == nil {
-		err = f.controller.Apply(ctx, c)
-	}
 	if errors.Is(err, os.ErrNotExist) {
 		return
+	}
+	if err == nil {
+		err = f.unmoved(c)
+	}
+	if err == nil {
+		err = f.controller.Apply(ctx, c)
 	}
 	if err != nil {
 		f.log.Error("the kept configuration cannot be used either: nothing is published", "err", err)
@@ -251,6 +255,15 @@ func (f *files) restore(ctx context.Context) {
 	f.known.Hash, f.known.Loaded = c.Hash, &loaded
 	f.mu.Unlock()
 	f.log.Warn("the configuration directory cannot be used: what was in force before serves on, and is stale", "since", loaded)
+}
+
+// unmoved tells whether a copy is that of the last configuration in force. After
+// a kill it can be an older one, and that would take users back.
+func (f *files) unmoved(c *routing.Config) error {
+	if models := f.controller.Moves(c); len(models) > 0 {
+		return fmt.Errorf("kept configuration %s: is older than the journal, it would change the rollout of %s", f.kept, strings.Join(models, ", "))
+	}
+	return nil
 }
 
 // readKept unpacks the copy where the parser can read it.

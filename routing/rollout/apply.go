@@ -32,6 +32,21 @@ func (c *Controller) Check(cfg *routing.Config) []ConfigProblem {
 	return problems
 }
 
+// Moves returns the models, sorted, whose rollout a configuration would begin,
+// change or end now: none, when it is what the journal was written with.
+func (c *Controller) Moves(cfg *routing.Config) []string {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	changes, _ := c.changes(cfg, time.Now())
+	var models []string
+	for _, ch := range changes {
+		if len(writes(ch.effects)) > 0 {
+			models = append(models, ch.name)
+		}
+	}
+	return models
+}
+
 // change is what a configuration does to one model.
 type change struct {
 	name    string
