@@ -22,6 +22,8 @@ type serverOptions struct {
 	State  string // the folder of journal, sockets and what run keeps of its Envoy
 	Envoy  string // the Envoy to start; empty: looked for. Only for run
 
+	KeepEnvoy bool // SIGTERM and SIGINT leave Envoy serving. Only for run
+
 	Admin       string   // address of the admin surface
 	AdminTokens string   // tokens file; empty: none
 	AdminNames  []string // further host names of the admin surface
@@ -95,9 +97,14 @@ func (o *serverOptions) mutualTLS() bool {
 }
 
 // logger writes to w in the form that the flags ask for. Both forms quote what
-// could break a line.
+// could break a line, and leave out what is empty.
 func (o *serverOptions) logger(w io.Writer) *slog.Logger {
-	opts := &slog.HandlerOptions{Level: o.LogLevel}
+	opts := &slog.HandlerOptions{Level: o.LogLevel, ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
+		if a.Value.Kind() == slog.KindString && a.Value.String() == "" {
+			return slog.Attr{}
+		}
+		return a
+	}}
 	if o.LogFormat == "json" {
 		return slog.New(slog.NewJSONHandler(w, opts))
 	}

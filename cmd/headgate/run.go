@@ -57,18 +57,26 @@ func (s *server) run(ctx context.Context) error {
 	return errors.Join(g.Wait(), drained)
 }
 
-// drain tells the world that this process goes, and ends the child.
+// drain tells the world that this process goes, and ends the child or takes
+// leave of it.
 func (s *server) drain(ctx context.Context) error {
-	s.log.Info("headgate ends: requests under way are finished first")
 	s.stopping.Store(true)
-	if s.runner == nil {
+	switch {
+	case s.runner == nil:
+		s.log.Info("headgate ends: Envoys serve on as they are")
+		return nil
+	case s.options.KeepEnvoy:
+		s.log.Info("headgate ends: Envoy serves on as it is, and the next run takes it over", "pid", s.runner.State().PID)
+		s.runner.Detach()
 		return nil
 	}
+	s.log.Info("headgate ends, and Envoy with it: requests under way are finished first")
 	ctx, cancel := context.WithTimeout(ctx, s.options.DrainTimeout+stopTimeout)
 	defer cancel()
 	if err := s.runner.Stop(ctx); err != nil {
 		return fmt.Errorf("end Envoy: %w", err)
 	}
+	_ = os.Remove(s.envoySocket) // Envoy leaves it behind
 	return nil
 }
 

@@ -8,7 +8,9 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync/atomic"
+	"syscall"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
@@ -29,6 +31,7 @@ import (
 type server struct {
 	options serverOptions
 	log     *slog.Logger
+	peerLog *slog.Logger // of what Envoys do: no news while headgate ends
 
 	state      *envoy.StateDir
 	journal    *journal.Journal
@@ -41,7 +44,11 @@ type server struct {
 	files      *files
 	runner     *envoy.Runner // nil: Envoys connect by themselves
 
+	binary      envoy.Binary // of the runner
+	envoySocket string       // of its Envoy's admin interface
+
 	grpc         *grpc.Server
+	grpcCreds    credentials.TransportCredentials // nil: a unix socket or loopback
 	grpcAddress  envoy.Address
 	grpcListener net.Listener
 
@@ -54,16 +61,19 @@ type server struct {
 	closers []func() error // in the order in which things were opened
 }
 
-// newServer opens everything that can fail: after it the work only begins.
+// newServer opens everything that can fail: after it the work only begins. What
+// fails for its flags or its surroundings does so before a file is made.
 func newServer(ctx context.Context, o serverOptions, withChild bool, log *slog.Logger) (_ *server, err error) {
-	s := &server{options: o, log: log}
+	s := &server{options: o}
+	s.log, s.peerLog = log, slog.New(hushed{log.Handler(), &s.stopping})
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.close())
 		}
 	}()
-	steps := []func(context.Context) error{s.openState, s.openController, s.openGRPC, s.openAdmin}
+	steps := []func(context.Context) error{s.lockState, s.listenAdmin, s.listenGRPC, s.openJournal, s.openController, s.openGRPC, s.openAdmin}
 	if withChild {
+		steps = slices.Insert(steps, 1, s.findEnvoy)
 		steps = append(steps, s.openChild)
 	}
 	for _, open := range steps {
@@ -86,13 +96,18 @@ func (s *server) close() error {
 	return errors.Join(errs...)
 }
 
-// openState claims the state folder and reads the journal in it.
-func (s *server) openState(context.Context) error {
+// lockState claims the state folder.
+func (s *server) lockState(context.Context) error {
 	var err error
 	if s.state, err = envoy.LockState(s.options.State); err != nil {
 		return err
 	}
 	s.onClose(s.state.Close)
+	return nil
+}
+
+func (s *server) openJournal(context.Context) error {
+	var err error
 	if s.journal, err = journal.Open(filepath.Join(s.state.Path(), "journal.db")); err != nil {
 		return err
 	}
@@ -102,8 +117,8 @@ func (s *server) openState(context.Context) error {
 }
 
 func (s *server) openController(ctx context.Context) error {
-	s.decider = extproc.New(s.log)
-	s.publisher = xds.NewPublisher(xds.PublisherOptions{NodeIDFromPeer: s.peerCheck(), Log: s.log})
+	s.decider = extproc.New(s.peerLog)
+	s.publisher = xds.NewPublisher(xds.PublisherOptions{NodeIDFromPeer: s.peerCheck(), Log: s.peerLog})
 	s.probes = newProber(s.version)
 	var err error
 	s.controller, err = rollout.New(ctx, rollout.Options{
@@ -115,7 +130,7 @@ func (s *server) openController(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if s.records, err = newRecords(s.state.Path(), s.peerCheck(), s.log); err != nil {
+	if s.records, err = newRecords(s.state.Path(), s.peerCheck(), s.peerLog); err != nil {
 		return err
 	}
 	s.files = newFiles(filesOptions{
@@ -147,24 +162,30 @@ func (s *server) version(model, version string) *routing.Version {
 	return m.Version(version)
 }
 
-// openGRPC listens for Envoys.
-func (s *server) openGRPC(ctx context.Context) error {
+// listenGRPC takes the address for Envoys.
+func (s *server) listenGRPC(ctx context.Context) error {
 	var err error
 	if s.grpcAddress, err = s.findGRPCAddress(); err != nil {
 		return err
 	}
-	var creds credentials.TransportCredentials
 	if s.options.mutualTLS() {
-		if creds, err = mutualTLS(s.options.GRPCCert, s.options.GRPCKey, s.options.GRPCClientCA); err != nil {
+		if s.grpcCreds, err = mutualTLS(s.options.GRPCCert, s.options.GRPCKey, s.options.GRPCClientCA); err != nil {
 			return fmt.Errorf("listen for Envoys: %w", err)
 		}
-		creds = doorkeeper{creds, s.publisher.Refuse}
 	}
 	if s.grpcListener, err = grpcListen(ctx, s.grpcAddress); err != nil {
 		return fmt.Errorf("listen for Envoys: %w", err)
 	}
 	s.onClose(func() error { _ = s.grpcListener.Close(); return nil }) // closed before, when all went well
-	s.grpc = newGRPCServer(creds)
+	return nil
+}
+
+// openGRPC puts the services for Envoys together.
+func (s *server) openGRPC(context.Context) error {
+	if s.grpcCreds != nil {
+		s.grpcCreds = doorkeeper{s.grpcCreds, s.publisher.Refuse}
+	}
+	s.grpc = newGRPCServer(s.grpcCreds)
 	s.publisher.Register(s.grpc)
 	s.decider.Register(s.grpc)
 	s.records.register(s.grpc)
@@ -174,7 +195,7 @@ func (s *server) openGRPC(ctx context.Context) error {
 // findGRPCAddress is the flag, or else a socket in the state folder.
 func (s *server) findGRPCAddress() (envoy.Address, error) {
 	if s.options.GRPC == "" {
-		path, err := envoy.SocketPath(s.state.Path(), "grpc.sock")
+		path, err := s.socket("grpc.sock")
 		return envoy.Address{Unix: path}, err
 	}
 	a, err := envoy.ParseAddress(s.options.GRPC)
@@ -184,30 +205,46 @@ func (s *server) findGRPCAddress() (envoy.Address, error) {
 	return a, nil
 }
 
-// openChild finds the Envoy to run. It is started by run.
-func (s *server) openChild(ctx context.Context) error {
-	binary, err := envoy.Find(ctx, s.options.Envoy)
+// socket returns the path of a socket of the state folder. Where that needed a
+// folder of its own, it goes when the last socket in it has gone: those of an
+// Envoy that serves on stay.
+func (s *server) socket(name string) (string, error) {
+	path, err := envoy.SocketPath(s.state.Path(), name)
 	if err != nil {
+		return "", err
+	}
+	if dir := filepath.Dir(path); dir != s.state.Path() {
+		s.onClose(func() error { _ = syscall.Rmdir(dir); return nil })
+	}
+	return path, nil
+}
+
+// findEnvoy finds the Envoy to run.
+func (s *server) findEnvoy(ctx context.Context) error {
+	if s.options.mutualTLS() {
+		return errors.New("--grpc-cert: run gives its Envoy a unix socket or loopback; use serve for Envoys with certificates")
+	}
+	var err error
+	if s.binary, err = envoy.Find(ctx, s.options.Envoy); err != nil {
 		return err
 	}
-	socket, err := envoy.SocketPath(s.state.Path(), "envoy-admin.sock")
-	if err != nil {
-		return err
-	}
+	s.envoySocket, err = s.socket("envoy-admin.sock")
+	return err
+}
+
+// openChild prepares the Envoy. It is started by run.
+func (s *server) openChild(context.Context) error {
 	host, err := os.Hostname()
 	if err != nil {
 		return fmt.Errorf("name of the Envoy: %w", err)
 	}
-	opts := envoy.BootstrapOptions{NodeID: host, Server: s.grpcAddress, Admin: envoy.Address{Unix: socket}, RuntimeLayers: runtimeLayers()}
-	if s.options.mutualTLS() {
-		return errors.New("--grpc-cert: run gives its Envoy a unix socket or loopback; use serve for Envoys with certificates")
-	}
+	opts := envoy.BootstrapOptions{NodeID: host, Server: s.grpcAddress, Admin: envoy.Address{Unix: s.envoySocket}, RuntimeLayers: runtimeLayers()}
 	bootstrap, err := envoy.Bootstrap(opts)
 	if err != nil {
 		return fmt.Errorf("bootstrap of the Envoy: %w", err)
 	}
 	s.runner, err = envoy.NewRunner(envoy.RunnerOptions{
-		State: s.state, Binary: binary, Bootstrap: bootstrap, Drain: s.options.DrainTimeout, Log: s.log,
+		State: s.state, Binary: s.binary, Bootstrap: bootstrap, Drain: s.options.DrainTimeout, Log: s.log,
 	})
 	return err
 }

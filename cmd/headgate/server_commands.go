@@ -9,14 +9,24 @@ func (p *program) runCommand() *cobra.Command {
 		GroupID: "server",
 		Short:   "Serve with an Envoy of its own",
 		Long: `run is all of headgate in one process, with Envoy as a child. Envoy is started
-again when it dies. It goes on serving when headgate is killed, and the next run
-with the same --state takes it over. SIGTERM drains and ends both.`,
+again when it dies. What ends headgate, and what becomes of Envoy:
+
+  Ctrl-C, SIGTERM   requests under way are finished, at most --drain-timeout
+                    long, then Envoy and headgate end: nobody is served
+  the same, with    headgate ends at once, Envoy serves on as it is
+  --keep-envoy
+  SIGKILL, a crash  Envoy serves on as it is
+
+An Envoy that serves on keeps its versions and shares; no step advances. The next
+run with the same --state takes it over and goes on where the journal says. So
+with --keep-envoy headgate can be restarted or upgraded without an outage.`,
 		Example: `  headgate run --config models/
   headgate run --config models/ --state /var/lib/headgate --envoy /usr/bin/envoy`,
 		Args: cobra.NoArgs,
 	}
 	o.flags(cmd)
 	cmd.Flags().StringVar(&o.Envoy, "envoy", "", "`PATH` of the Envoy to start (default: $ENVOY, then as make installed it, then PATH)")
+	cmd.Flags().BoolVar(&o.KeepEnvoy, "keep-envoy", false, "on Ctrl-C and SIGTERM leave Envoy serving: the next run takes it over")
 	p.serverCommand(cmd, &o, true)
 	return cmd
 }

@@ -9,7 +9,17 @@ import (
 	"github.com/headgate/headgate/cmd/headgate/metrics"
 )
 
-// openAdmin listens for people and scripts.
+// listenAdmin takes the address for people and scripts.
+func (s *server) listenAdmin(ctx context.Context) error {
+	var err error
+	if s.adminListener, err = admin.Listen(ctx, s.options.Admin); err != nil {
+		return fmt.Errorf("listen on --admin: %w", err)
+	}
+	s.onClose(func() error { _ = s.adminListener.Close(); return nil }) // closed before, when all went well
+	return nil
+}
+
+// openAdmin puts the admin surface together.
 func (s *server) openAdmin(ctx context.Context) error {
 	opts := admin.Options{Names: s.options.AdminNames, Log: s.log, Version: version()}
 	var err error
@@ -39,10 +49,6 @@ func (s *server) openAdmin(ctx context.Context) error {
 		Metrics:    collector.Handler(),
 		Version:    buildVersion(),
 	})
-	if s.adminListener, err = admin.Listen(ctx, s.options.Admin); err != nil {
-		return fmt.Errorf("listen on --admin: %w", err)
-	}
-	s.onClose(func() error { _ = s.adminListener.Close(); return nil }) // closed before, when all went well
 	return nil
 }
 
