@@ -101,6 +101,7 @@ func TestCommandLines(t *testing.T) {
 		{"history-limit", "history churn --limit 0 --admin {admin}"},
 		{"history-unknown", "history nobody --admin {admin}"},
 		{"envoys", "envoys --admin {admin}"},
+		{"config", "config --admin {admin}"},
 		{"no-server", "status --admin 127.0.0.1:1"},
 		{"no-socket", "status --admin unix:/nonexistent/headgate.sock"},
 		{"bad-address", "status --admin 9900"},
@@ -147,7 +148,7 @@ var passing = []struct {
 	{regexp.MustCompile(`\b(1h|59m\d\ds|1h30m|1h29m) left`), "T left"},
 	{regexp.MustCompile(`\d{4}-\d\d-\d\d \d\d:\d\d:\d\dZ`), "YYYY-MM-DD hh:mm:ssZ"},
 	{regexp.MustCompile(`\b\d\d:\d\d UTC`), "hh:mm UTC"},
-	{regexp.MustCompile(`not let in \d+s ago`), "not let in Ns ago"},
+	{regexp.MustCompile(`(not let in|what was read) \d+s ago`), "$1 Ns ago"},
 	{regexp.MustCompile(`(edge-1  1\.40\.0 +)\d+s +`), "${1}Ns  "},
 }
 

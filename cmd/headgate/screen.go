@@ -51,6 +51,9 @@ func (s screen) paint(code, text string) string {
 // shown as an escape.
 func plain(text string) string { return escape(text, false) }
 
+// oneLine puts a text of several lines on one.
+func oneLine(text string) string { return strings.Join(strings.Fields(text), " ") }
+
 // plainLines is plain, but leaves line ends and tabs alone.
 func plainLines(text string) string { return escape(text, true) }
 

@@ -1,8 +1,10 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -47,12 +49,9 @@ changed, with -o json one line each time.`,
 		if watch {
 			return v.watch(cmd.Context())
 		}
-		text, err := v.render(cmd.Context())
-		if err != nil {
-			return err
-		}
-		_, err = io.WriteString(p.stdout, text)
-		return err
+		view, err := v.render(cmd.Context())
+		_, writing := io.WriteString(p.stdout, view.text)
+		return cmp.Or(err, writing)
 	}
 	return cmd
 }
@@ -99,28 +98,70 @@ type statusView struct {
 	compact bool // JSON on one line
 }
 
-func (v statusView) render(ctx context.Context) (string, error) {
-	var b strings.Builder
+// view is what was rendered.
+type view struct {
+	text string
+	// matter is equal for two views that differ in what only the clock has moved.
+	matter string
+}
+
+// render asks and returns the view. With an error it can have a text all the
+// same: models without a configuration in force.
+func (v statusView) render(ctx context.Context) (view, error) {
+	config, err := v.client.configOf(ctx)
+	if err != nil {
+		return view{}, err
+	}
+	models, err := v.ask(ctx)
+	why := notInForce(config)
+	if err != nil && isNotFound(err) && why != "" {
+		return view{}, fmt.Errorf("%w\n%s", err, why)
+	}
+	if err != nil {
+		return view{}, err
+	}
+	var nothing error
+	if config != nil && config.Loaded == nil && config.Attempt != nil {
+		nothing = exitf(exitNo, "%s", why)
+	}
+	out := view{matter: matter(models, why, v.json)}
+	switch {
+	case v.json && v.model == "":
+		out.text, err = v.encode(models)
+	case v.json:
+		out.text, err = v.encode(models[0])
+	case nothing != nil && len(models) == 0:
+		return view{}, nothing
+	default:
+		out.text = v.draw(models, config)
+		if nothing != nil {
+			nothing = exitf(exitNo, "") // the banner has said it
+		}
+	}
+	return out, errors.Join(err, nothing)
+}
+
+// ask returns the models that the view shows: all, or the one.
+func (v statusView) ask(ctx context.Context) ([]admin.Model, error) {
 	if v.model == "" {
 		var list admin.Models
-		if err := v.client.get(ctx, "/v1/models", &list); err != nil {
-			return "", err
-		}
-		if v.json {
-			return v.encode(list.Models)
-		}
-		v.screen.models(&b, list.Models)
-		return b.String(), nil
+		err := v.client.get(ctx, "/v1/models", &list)
+		return list.Models, err
 	}
 	var m admin.Model
-	if err := v.client.get(ctx, modelPath(v.model), &m); err != nil {
-		return "", err
+	err := v.client.get(ctx, modelPath(v.model), &m)
+	return []admin.Model{m}, err
+}
+
+func (v statusView) draw(models []admin.Model, config *admin.Config) string {
+	var b strings.Builder
+	v.screen.banner(&b, config)
+	if v.model == "" {
+		v.screen.models(&b, models)
+	} else {
+		v.screen.model(&b, models[0], time.Now())
 	}
-	if v.json {
-		return v.encode(m)
-	}
-	v.screen.model(&b, m, time.Now())
-	return b.String(), nil
+	return b.String()
 }
 
 func (v statusView) encode(value any) (string, error) {
@@ -132,44 +173,3 @@ func (v statusView) encode(value any) (string, error) {
 	return string(encoded) + "\n", err
 }
 
-// watch renders again and again until ctx ends. A headgate that does not answer
-// is shown, and asked again.
-func (v statusView) watch(ctx context.Context) error {
-	tick := time.NewTicker(watchEvery)
-	defer tick.Stop()
-	var last string
-	for {
-		text, err := v.render(ctx)
-		switch {
-		case ctx.Err() != nil:
-			return nil
-		case isNotFound(err):
-			return err
-		case err != nil:
-			text = "headgate: " + plainLines(err.Error()) + "\n"
-		}
-		switch {
-		case v.screen.terminal && !v.json:
-			text = "\x1b[H" + strings.ReplaceAll(text, "\n", "\x1b[K\n") + "\x1b[J"
-			if last == "" {
-				text = "\x1b[2J" + text
-			}
-		case text == last:
-			text = ""
-		case err != nil:
-			_, _ = io.WriteString(v.stderr, text)
-			last, text = text, ""
-		}
-		if text != "" {
-			last = text
-			if _, err := io.WriteString(v.stdout, text); err != nil {
-				return err
-			}
-		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-		}
-	}
-}

@@ -18,7 +18,9 @@ const recently = time.Minute
 type Model struct {
 	rollout.Status
 
-	Versions []ModelVersion `json:"versions" doc:"those with a share or with requests, sorted"`
+	ConfigOK     bool           `json:"config_ok" doc:"the files as they are now are in force; see GET /v1/config"`
+	ConfigErrors int            `json:"config_errors" doc:"mistakes because of which they are not, in the files of all models"`
+	Versions     []ModelVersion `json:"versions" doc:"those with a share or with requests, sorted"`
 }
 
 // ModelVersion is one version of a model. Requests are counted since headgate
@@ -74,8 +76,11 @@ func (a *api) listModels(w http.ResponseWriter, _ *http.Request) error {
 	}
 	statuses := a.Controller.Statuses()
 	list := Models{Models: make([]Model, 0, len(statuses))}
+	ok, mistakes := a.files()
 	for _, status := range statuses {
-		list.Models = append(list.Models, a.model(status, totals[status.Model]))
+		m := a.model(status, totals[status.Model])
+		m.ConfigOK, m.ConfigErrors = ok, mistakes
+		list.Models = append(list.Models, m)
 	}
 	return WriteJSON(w, list)
 }
@@ -94,12 +99,25 @@ func (a *api) describe(name string) (Model, error) {
 	if !ok {
 		return Model{}, Problemf(http.StatusNotFound, "there is no model %q", name)
 	}
-	if a.Traffic == nil {
-		return a.model(status, nil), nil
+	var totals []compare.VersionTotal
+	if a.Traffic != nil {
+		totals = a.Traffic.Totals(name)
 	}
-	m := a.model(status, a.Traffic.Totals(name))
-	a.addRecent(&m)
+	m := a.model(status, totals)
+	m.ConfigOK, m.ConfigErrors = a.files()
+	if a.Traffic != nil {
+		a.addRecent(&m)
+	}
 	return m, nil
+}
+
+// files tells whether the files as they are now are in force.
+func (a *api) files() (ok bool, mistakes int) {
+	if a.Config == nil {
+		return true, 0
+	}
+	c := a.Config()
+	return c.OK, len(c.Errors)
 }
 
 // model puts a status and its traffic together.

@@ -2,6 +2,8 @@ package admin
 
 import (
 	"net/http"
+	"strconv"
+	"strings"
 	"time"
 )
 
@@ -48,6 +50,22 @@ type ConfigLine struct {
 	Line    int    `json:"line"`
 	Path    string `json:"path"`
 	Message string `json:"message"`
+}
+
+// String is the line as compilers write it: file:line: path: message.
+func (l ConfigLine) String() string {
+	var b strings.Builder
+	if l.File != "" {
+		b.WriteString(l.File + ":")
+		if l.Line > 0 {
+			b.WriteString(strconv.Itoa(l.Line) + ":")
+		}
+		b.WriteByte(' ')
+	}
+	if l.Path != "" {
+		b.WriteString(l.Path + ": ")
+	}
+	return b.String() + l.Message
 }
 
 func (a *api) listEnvoys(w http.ResponseWriter, _ *http.Request) error {

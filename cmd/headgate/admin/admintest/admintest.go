@@ -38,6 +38,7 @@ type Gate struct {
 
 	mu      sync.Mutex
 	unready []string
+	config  admin.Config
 }
 
 // Options change what a Gate is.
@@ -99,6 +100,9 @@ func Start(t testing.TB, o Options) *Gate {
 
 func (g *Gate) sources(metrics http.Handler) admin.Sources {
 	began := time.Now().UTC()
+	g.SetConfig(admin.Config{Directory: "models", Hash: "abc", Loaded: &began, Attempt: &began, Errors: []admin.ConfigLine{
+		{File: "fraud.yaml", Line: 3, Path: "release", Message: "v9: must be one of the versions"},
+	}})
 	return admin.Sources{
 		Controller: g.Controller,
 		Journal:    g.Journal,
@@ -116,9 +120,9 @@ func (g *Gate) sources(metrics http.Handler) admin.Sources {
 			}
 		},
 		Config: func() admin.Config {
-			return admin.Config{Directory: "models", Hash: "abc", Loaded: &began, Attempt: &began, Errors: []admin.ConfigLine{
-				{File: "fraud.yaml", Line: 3, Path: "release", Message: "v9: must be one of the versions"},
-			}}
+			g.mu.Lock()
+			defer g.mu.Unlock()
+			return g.config
 		},
 		Unready: func() []string {
 			g.mu.Lock()
@@ -182,6 +186,14 @@ func (g *Gate) SetUnready(missing ...string) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.unready = missing
+}
+
+// SetConfig says what is known of the files. At the start one of them has a
+// mistake.
+func (g *Gate) SetConfig(c admin.Config) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.config = c
 }
 
 // Serve counts n answers of a version, of which bad failed, as of now.
