@@ -155,23 +155,23 @@ func TestFaultBodies(t *testing.T) {
 			}
 		}
 	}
-	decided := 0.0
-	for i, u := range userIDs(400) {
+	candidates := 0.0 // their requests must have been decided, or the other version had answered
+	for _, u := range userIDs(400) {
 		ask(want(u), fmt.Sprintf(`{"x": [1, 2], "user": {"id": %q}}`, u), "x-user-id", "somebody else")
-		if i == 0 {
-			decided = g.decided("bodies", routing.ReasonKey)
+		if want(u) == "v2" {
+			candidates++
 		}
 	}
-	if n := g.decided("bodies", routing.ReasonKey) - decided; n < 399 {
-		t.Errorf("%v decisions by key of 399 users", n)
+	if n := g.decided("bodies", routing.ReasonKey); n < candidates || candidates < 80 {
+		t.Errorf("%v decisions by key for %v users of the candidate", n, candidates)
 	}
 	for i := range 20 {
 		ask("v2", fmt.Sprintf(`{"tenant":"acme","user":{"id":"user-%d"}}`, i))
 		ask("v1", fmt.Sprintf(`{"tenant":"other","n":%d}`, i))
 		ask("v1", fmt.Sprintf(`{"user":{"id":"user-%d"}}`, i), "stay", "1")
 	}
-	if n := g.decided("bodies", routing.ReasonOverride); n < 40 {
-		t.Errorf("%v decisions by override, want 40", n)
+	if n := g.decided("bodies", routing.ReasonOverride); n < 20 {
+		t.Errorf("%v decisions by override, want 20 and more", n)
 	}
 	for _, r := range append(v1.Requests(), v2.Requests()...) {
 		if r.BodySize != int64(len(r.Body)) || !strings.HasPrefix(string(r.Body), "{") {

@@ -382,7 +382,11 @@ func TestFaultRemovedInOneEdit(t *testing.T) {
 	g.listens(a.url())
 	plain := keepAlive(t, a.url())
 	canary := keepAlive(t, a.url(), func(o *envoytest.LoadOptions) { o.Header = http.Header{"Canary": {"true"}} })
-	unlucky := keepAlive(t, b.url())
+	unlucky := keepAlive(t, b.url(), func(o *envoytest.LoadOptions) {
+		o.Failed = func(r envoytest.Result) bool {
+			return r.Err != nil || r.Status != http.StatusOK && r.Status != http.StatusNotFound
+		}
+	})
 	loads := []*envoytest.Loader{plain, canary, unlucky}
 	for range times(3, 50) {
 		for _, l := range loads {
