@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"time"
@@ -60,7 +61,7 @@ func (s *server) unready() []string {
 		missing = append(missing, "headgate is ending")
 	}
 	if !s.controller.Ready() {
-		missing = append(missing, "no configuration is in force")
+		missing = append(missing, cmp.Or(s.files.missing(), "no configuration is in force"))
 	}
 	if s.runner != nil && !s.served.Load() {
 		if !s.anyServed() {

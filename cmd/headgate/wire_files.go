@@ -118,6 +118,9 @@ func (f *files) take(ctx context.Context, u config.Update) error {
 	if err == nil {
 		f.accepted(u.Config, u.At)
 		f.log.Info("configuration in force", "models", len(u.Config.Models), "hash", u.Config.Hash, "took", time.Since(u.At))
+		if len(u.Config.Models) == 0 {
+			f.log.Warn("the configuration directory has no model: nothing is served", "config", f.dir)
+		}
 		f.taken(u.Config)
 		f.store(u.Contents)
 		return nil
@@ -146,16 +149,68 @@ func (f *files) refused(err error, at time.Time) {
 	told := !f.known.OK && f.known.Attempt != nil && f.known.Attempt.Equal(at) // of a retry
 	f.known.OK, f.known.Errors, f.known.Attempt = false, lines, &at
 	message := "configuration refused, the last good one stays in force"
-	if f.current == nil {
-		message = "configuration refused, none is in force"
+	switch {
+	case f.current == nil && f.useKept: // restore tells what is in force instead
+		message = unusable(err)
+	case f.current == nil:
+		message = "nothing is in force: " + unusable(err)
 	}
 	f.mu.Unlock()
 	if told {
 		return
 	}
 	for _, l := range lines {
-		f.log.Error(message, "file", l.File, "line", l.Line, "path", l.Path, "error", l.Message)
+		f.log.Error(message, append(place(l), "error", l.Message)...)
 	}
+}
+
+// unusable says what kind of mistake it is that nothing can be in force.
+func unusable(err error) string {
+	var wrong config.Errors
+	switch {
+	case errors.Is(err, rollout.ErrJournal):
+		return "the configuration waits for the journal"
+	case errors.As(err, &wrong) && len(wrong) == 1 && wrong[0].File == "":
+		return "the configuration directory cannot be used; headgate waits for it"
+	}
+	return "configuration refused; headgate waits for another"
+}
+
+// missing says what is missing while nothing is in force; empty: something is.
+func (f *files) missing() string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.current != nil {
+		return ""
+	}
+	switch n := len(f.known.Errors); n {
+	case 0:
+		return fmt.Sprintf("no configuration is in force: %s is not read yet", f.dir)
+	case 1:
+		return fmt.Sprintf("no configuration is in force: %s: %s", f.dir, lineText(f.known.Errors[0]))
+	default:
+		return fmt.Sprintf("no configuration is in force: %s: %s, and %d more", f.dir, lineText(f.known.Errors[0]), n-1)
+	}
+}
+
+// place is where a mistake is, as far as that is known, for the log.
+func place(l admin.ConfigLine) []any {
+	var at []any
+	if l.File != "" {
+		at = append(at, "file", l.File)
+	}
+	if l.Line > 0 {
+		at = append(at, "line", l.Line)
+	}
+	if l.Path != "" {
+		at = append(at, "path", l.Path)
+	}
+	return at
+}
+
+// lineText is a mistake in one line: file:line: path: message.
+func lineText(l admin.ConfigLine) string {
+	return config.Error{File: l.File, Line: l.Line, Path: l.Path, Message: l.Message}.Error()
 }
 
 // configLines is an error in the form that is shown to people and scripts.
@@ -200,7 +255,7 @@ func (f *files) store(contents *config.Contents) {
 func (f *files) keeper() {
 	for contents := range f.keep {
 		if err := writeKept(f.kept, contents); err != nil {
-			f.log.Warn("the configuration could not be kept for a start without its directory", "err", err)
+			f.log.Warn("the configuration could not be kept for a start without its directory", "error", err)
 		}
 	}
 }
@@ -233,6 +288,7 @@ func writeKept(path string, contents *config.Contents) (err error) {
 func (f *files) restore(ctx context.Context) {
 	c, err := readKept(f.kept)
 	if errors.Is(err, os.ErrNotExist) {
+		f.log.Error("nothing is in force: no earlier configuration was kept")
 		return
 	}
 	if err == nil {
@@ -242,7 +298,7 @@ func (f *files) restore(ctx context.Context) {
 		err = f.controller.Apply(ctx, c)
 	}
 	if err != nil {
-		f.log.Error("the kept configuration cannot be used either: nothing is published", "err", err)
+		f.log.Error("nothing is in force: the kept configuration cannot be used either", "error", err)
 		return
 	}
 	info, err := os.Stat(f.kept)

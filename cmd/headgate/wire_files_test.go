@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -73,5 +74,70 @@ func TestFilesWaitForTheJournal(t *testing.T) {
 	}
 	if s, _ := c.Status("churn"); s.Candidate != "v2" {
 		t.Errorf("candidate %q, want v2: %s", s.Candidate, s.Reason)
+	}
+}
+
+// What cannot be used is told as it is: with nothing in force nothing is called
+// the last good one, and what is not known of a place is left out.
+func TestFilesSayWhatIsInForce(t *testing.T) {
+	t.Parallel()
+	mistake := rollout.ConfigProblem{Path: "key", Message: "none: must stay", Position: routing.Position{File: "churn.yaml", Line: 9}}
+	missing := config.Errors{{Message: "cannot read the directory: no such file or directory"}}
+	for _, tc := range []struct {
+		name    string
+		err     error
+		current *routing.Config
+		useKept bool
+		log     string
+		missing string
+	}{
+		{
+			"missing at the first start", missing, nil, false,
+			`msg="nothing is in force: the configuration directory cannot be used; headgate waits for it" error="cannot read the directory: no such file or directory"`,
+			"no configuration is in force: models: cannot read the directory: no such file or directory",
+		},
+		{
+			"missing, a copy may be there", missing, nil, true,
+			`msg="the configuration directory cannot be used; headgate waits for it" error="cannot read the directory: no such file or directory"`,
+			"no configuration is in force: models: cannot read the directory: no such file or directory",
+		},
+		{
+			"a mistake in the first files", config.Errors{{File: "churn.yaml", Line: 3, Path: "release", Value: "v9", Message: "is unknown"}}, nil, false,
+			`msg="nothing is in force: configuration refused; headgate waits for another" file=churn.yaml line=3 path=release error="v9: is unknown"`,
+			"no configuration is in force: models: churn.yaml:3: release: v9: is unknown",
+		},
+		{
+			"an edit", &rollout.ConfigError{Problems: []rollout.ConfigProblem{mistake}}, &routing.Config{}, false,
+			`msg="configuration refused, the last good one stays in force" file=churn.yaml line=9 path=key error="none: must stay"`, "",
+		},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			var b strings.Builder
+			o := serverOptions{LogFormat: "text"}
+			f := newFiles(filesOptions{dir: "models", useKept: tc.useKept, log: o.logger(&b)})
+			f.current = tc.current
+			f.refused(tc.err, time.Now())
+			_, line, _ := strings.Cut(strings.TrimSpace(b.String()), "level=ERROR ")
+			if line != tc.log {
+				t.Errorf("log:\n%s\nwant\n%s", line, tc.log)
+			}
+			if got := f.missing(); got != tc.missing {
+				t.Errorf("missing: %q, want %q", got, tc.missing)
+			}
+		})
+	}
+}
+
+// TestLogLeavesOutWhatIsEmpty and keeps the rest.
+func TestLogLeavesOutWhatIsEmpty(t *testing.T) {
+	t.Parallel()
+	for format, want := range map[string]string{"text": "level=INFO msg=hello a=0 c=x\n", "json": `"level":"INFO","msg":"hello","a":0,"c":"x"}` + "\n"} {
+		var b strings.Builder
+		o := serverOptions{LogFormat: format}
+		o.logger(&b).Info("hello", "a", 0, "b", "", "c", "x")
+		if !strings.HasSuffix(b.String(), want) {
+			t.Errorf("%s: %q, want %q at its end", format, b.String(), want)
+		}
 	}
 }
