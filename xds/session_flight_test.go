@@ -99,3 +99,19 @@ func TestEditUndoneInFlight(t *testing.T) {
 		t.Error("Envoy has endpoints that are no longer in the plan")
 	}
 }
+
+// A weight goes there and back before the first of them is acknowledged.
+func TestWeightInFlightIsNotAcknowledged(t *testing.T) {
+	plans := newPlanner(t).set(rolling("a", 1000))
+	p := newPuppet(t, newLedger()).connect().want(plans.snapshot()).expectAcked("a")
+	p.logged()
+	p.s.want(plans.weight("a", 0).snapshot(), nil, p.now)
+	p.waiting = p.s.advance(p.now)
+	p.s.want(plans.weight("a", 1000).snapshot(), nil, p.now)
+	p.s.advance(p.now)
+	if p.acked("a") == nil {
+		t.Error("acknowledged while another weight is on its way")
+	}
+	layer := "runtime +" + RuntimeLayerName(shardOf("a"))
+	p.pump().expect(layer, layer).expectAcked("a")
+}

@@ -190,6 +190,6 @@ func (s *session) layersRefused(f *flight, text string) {
 	for i, l := range f.layers {
 		s.ledger.reject(kindRuntime, f.added[i].Name, f.added[i].Version, text)
 		l.failure = text
-		l.version = ""
+		l.sent, l.version = l.acked, ""
 	}
 }

@@ -150,10 +150,12 @@ func (s *session) hasClusters(r *ModelResources) bool {
 	return true
 }
 
-// hasWeights tells whether the Envoy acknowledged the weights of a state.
-func (m *model) hasWeights(r *ModelResources) bool {
+// hasWeights tells whether the Envoy acknowledged the weights of a state, and
+// no others are on their way.
+func (s *session) hasWeights(m *model, r *ModelResources) bool {
+	next := s.layers[r.Shard].sent[m]
 	for key, v := range r.Weights {
-		if have, ok := m.weighed[key]; !ok || have != v {
+		if have, ok := m.weighed[key]; !ok || have != v || next[key] != v {
 			return false
 		}
 	}
@@ -163,13 +165,13 @@ func (m *model) hasWeights(r *ModelResources) bool {
 // ready tells whether a table may name the model's goal.
 func (s *session) ready(m *model) bool {
 	return m.goal != nil && s.hasClusters(m.goal) &&
-		(m.hasWeights(m.goal) || !s.watches[kindRuntime].asked(s.layers[m.goal.Shard].name))
+		(s.hasWeights(m, m.goal) || !s.watches[kindRuntime].asked(s.layers[m.goal.Shard].name))
 }
 
 // acknowledged tells whether this Envoy has everything of the model that the
 // plan wants.
 func (s *session) acknowledged(m *model) bool {
-	if m.held || m.want == nil || m.goal != m.want || !s.hasClusters(m.want) || !m.hasWeights(m.want) {
+	if m.held || m.want == nil || m.goal != m.want || !s.hasClusters(m.want) || !s.hasWeights(m, m.want) {
 		return false
 	}
 	if acked := m.at(m.want.Listener).acked; acked == nil || acked.RouteVersion != m.want.RouteVersion {
