@@ -123,7 +123,7 @@ func TestEnvoyOutlivesHeadgate(t *testing.T) {
 		t.Errorf("requests failed: %s", report)
 	}
 	if moves := report.Moves(); len(moves) != 0 {
-		t.Errorf("%d users moved, the first: %+v", len(moves), moves[0])
+		t.Errorf("%d users moved, the first: %+v, the last %+v", len(moves), moves[0], moves[len(moves)-1])
 	}
 	if got := g.envoyPID(); got != pid {
 		t.Errorf("Envoy's process changed from %d to %d", pid, got)

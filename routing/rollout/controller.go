@@ -61,6 +61,7 @@ type entry struct {
 	state State
 	model *routing.Model     // nil: not configured
 	plan  *routing.ModelPlan // nil: not published
+	out   *routing.ModelPlan // what the publisher was given last; nil: nothing. Under mu
 	stuck error              // of the journal
 
 	delivery Delivery
@@ -258,7 +259,7 @@ func (c *Controller) carryOut(e *entry, effects []Effect) {
 func (c *Controller) note(e *entry, r *Record) {
 	if r.Kind != KindCheckpoint && r.Kind != KindSeen {
 		c.log.Info("rollout", "model", r.Model, "rollout", r.Rollout, "event", r.Kind,
-			"actor", r.Actor, "reason", r.Reason, "weights", e.state.Split().Ranges)
+			"actor", r.Actor, "reason", Summary(*r), "weights", shares(e.state.Split()))
 	}
 	c.tell(e, r)
 }

@@ -33,6 +33,7 @@ type fleet struct {
 	changed  chan struct{}
 	// unplugged Envoys keep what they have.
 	unplugged bool
+	before    func() // is called when a plan comes, nil: nothing
 }
 
 func newFleet(envoys ...string) *fleet {
@@ -87,6 +88,9 @@ func (f *fleet) ack(envoys ...string) {
 }
 
 func (f *fleet) Publish(plan *routing.Plan, hold []string) {
+	if f.before != nil {
+		f.before()
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.unplugged {
@@ -432,8 +436,8 @@ func TestEmptyJournal(t *testing.T) {
 	bubble(t, "waits for the first Envoy", func(t *testing.T) {
 		g := start(t, journal.NewMemory(), newFleet())
 		g.apply(churn())
-		g.want(rollout.PhaseBlocked, -1, "")
-		g.wantReason("the journal is empty: waits for the first Envoy, to see what it holds")
+		g.want(rollout.PhaseIdle, -1, "")
+		g.wantReason("waits for the first Envoy, to see what it holds: the journal is empty")
 		_, err := g.Do(t.Context(), rollout.Command{Model: "churn", Action: rollout.ActionPause})
 		if !errors.As(err, &rollout.Refused{}) || len(g.fleet.history) > 0 {
 			t.Errorf("pause: %v, published %q", err, g.fleet.history)

@@ -23,11 +23,15 @@ func planOf(e *entry) *routing.ModelPlan {
 	if e.model == nil || !e.state.Known() {
 		return nil
 	}
-	split := e.state.Split()
-	if p := e.plan; p != nil && p.Model == e.model && p.Stable == e.state.Stable && sameSplit(p.Split, split) {
-		return p
+	if e.says(e.plan) {
+		return e.plan
 	}
-	return &routing.ModelPlan{Model: e.model, Stable: e.state.Stable, Split: split}
+	return &routing.ModelPlan{Model: e.model, Stable: e.state.Stable, Split: e.state.Split()}
+}
+
+// says tells whether a plan is what the state asks for.
+func (e *entry) says(p *routing.ModelPlan) bool {
+	return p != nil && p.Model == e.model && p.Stable == e.state.Stable && sameSplit(p.Split, e.state.Split())
 }
 
 // flush publishes what has changed. One model that changed costs a copy of the
@@ -40,11 +44,17 @@ func (c *Controller) flush() {
 	if plan == nil {
 		plan = c.rebuild()
 	}
+	replaced := c.replaced
 	c.replaced = nil
 	c.mu.Lock()
 	c.plan = plan
 	c.mu.Unlock()
 	c.publisher.Publish(c.plan, c.hold)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, e := range replaced {
+		e.out = e.plan
+	}
 }
 
 // patch puts the models that changed into a copy of the plan. It returns nil

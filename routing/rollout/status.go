@@ -15,7 +15,7 @@ func StatusOf(v View, now time.Time) Status {
 	out := Status{
 		Model: s.Model, Rollout: s.Rollout.Number, Phase: s.Phase, Stable: s.Stable, Candidate: s.candidate(), Step: -1,
 		Steps: []StepStatus{}, Weights: map[string]float64{},
-		Acknowledged: v.Delivery.Acknowledged() && s.Known(),
+		Acknowledged: v.Delivery.Acknowledged() && s.Known() && !v.Unpublished,
 		Envoys:       v.Delivery.Envoys,
 		Waiting:      append([]string{}, v.Delivery.Waiting...),
 		Late:         append([]string{}, v.Delivery.Late...),
@@ -24,7 +24,7 @@ func StatusOf(v View, now time.Time) Status {
 		Reason:       v.reason(now),
 	}
 	if s.Phase == "" {
-		out.Phase = PhaseBlocked
+		out.Phase = PhaseIdle // nothing is known to be wrong, and nothing is published
 	}
 	if s.Wanted != nil {
 		out.Release = s.Wanted.Release
@@ -42,7 +42,10 @@ func StatusOf(v View, now time.Time) Status {
 type View struct {
 	State    State
 	Delivery Delivery
-	Address  string // of the candidate's endpoints, for messages
+	// Unpublished says that Delivery is about an older state: a moment ago, this
+	// one was not yet published.
+	Unpublished bool
+	Address     string // of the candidate's endpoints, for messages
 	// Stuck is the error of the journal because of which nothing moves.
 	Stuck error
 }
@@ -97,9 +100,17 @@ func (v *View) why(now time.Time) string {
 	case PhaseCompleted:
 		return fmt.Sprintf("%s serves everyone since %s", s.Stable, clock(s.Since))
 	case PhaseRolledBack:
-		return fmt.Sprintf("rolled back%s; %s serves everyone", by, s.Stable)
+		return fmt.Sprintf("rolled back%s; %s serves everyone%s", by, s.Stable, s.goesOn())
 	}
-	return "the journal is empty: waits for the first Envoy, to see what it holds"
+	return "waits for the first Envoy, to see what it holds: the journal is empty"
+}
+
+// goesOn says what leads out of a way back.
+func (s *State) goesOn() string {
+	if s.Wanted == nil || s.Wanted.Release == s.Stable {
+		return ""
+	}
+	return fmt.Sprintf("; `headgate retry %s` tries %s again, another release: in its file begins anew", s.Model, s.Wanted.Release)
 }
 
 // by says who caused the phase, when, and in what words.
