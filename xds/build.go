@@ -46,6 +46,10 @@ type Options struct {
 	// NameServers resolve the versions' names. Those of Envoy's machine by
 	// default.
 	NameServers []netip.AddrPort
+	// SharePorts lets several Envoys on one machine listen on the same address,
+	// as when one replaces another. The kernel spreads connections over all of
+	// them, also over those of another headgate.
+	SharePorts bool
 }
 
 func (o Options) withDefaults() Options {

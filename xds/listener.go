@@ -112,6 +112,7 @@ func listener(l *routing.Listener, o Options) *listenerv3.Listener {
 		Address:                       socketAddress(l.Address.Addr().String(), l.Address.Port()),
 		FilterChains:                  []*listenerv3.FilterChain{chain},
 		PerConnectionBufferLimitBytes: wrapperspb.UInt32(bufferLimit(o)),
+		EnableReusePort:               wrapperspb.Bool(o.SharePorts),
 	}
 }
 

@@ -158,8 +158,8 @@ func (s *session) refusal(m *model) string {
 	if t, ok := s.tables[m.want.Listener]; ok && t.failure != "" {
 		return t.failure
 	}
-	if _, unbound := s.unbound[m.want.Listener]; unbound {
-		return s.watches[kindListener].lastNACK
+	if b, unbound := s.unbound[m.want.Listener]; unbound {
+		return b.text
 	}
 	i, ok := slices.BinarySearchFunc(s.snapshot.Listeners, m.want.Listener, byName)
 	if ok {

@@ -75,7 +75,8 @@ type PublisherOptions struct {
 //     as a whole once every model of its listener has its clusters. Until then
 //     its clusters and, for five seconds, its weights are left alone.
 //   - An address that a listener cannot bind says nothing about the listener:
-//     it is tried again every 30 s.
+//     it is tried again after 1, 2, 4 … 30 s. A model that moves to another
+//     listener stays on the old one until the new one serves it.
 type Publisher struct {
 	options PublisherOptions
 	log     *slog.Logger

@@ -46,7 +46,7 @@ func startADS(t testing.TB, p *Publisher, addr string) *adsServer {
 type tamper func(*Snapshot)
 
 func tampered(t testing.TB, change tamper) *Publisher {
-	builder := NewBuilder(Options{})
+	builder := NewBuilder(Options{SharePorts: true}) // some tests have two Envoys
 	seen := map[*ModelResources]*ModelResources{}
 	return newPublisher(PublisherOptions{RemovalDelay: 500 * time.Millisecond}, func(plan *routing.Plan) (*Snapshot, error) {
 		s, err := builder.Build(plan)

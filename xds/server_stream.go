@@ -139,9 +139,15 @@ func (st *stream) take(r *discoveryv3.DeltaDiscoveryRequest, now time.Time) {
 	if fresh || (!before && s.watches[kindCluster].started) {
 		p.meet(st.node.id, s.reported)
 	}
-	for _, m := range s.takeMistakes() {
+	mistakes, recovered := s.takeMistakes()
+	for _, m := range mistakes {
 		p.counts.nacks[m.kind].Add(1)
-		p.log.Error("an Envoy refuses a resource; the last accepted one stays", "node", st.node.id, "kind", m.kind.String(), "error", m.text)
+		if !m.again {
+			p.log.Error("an Envoy refuses a resource; "+m.rest, "node", st.node.id, "kind", m.kind.String(), "error", m.text)
+		}
+	}
+	for _, name := range recovered {
+		p.log.Info("an Envoy has accepted now what it refused", "node", st.node.id, "kind", kindListener.String(), "listener", name)
 	}
 }
 

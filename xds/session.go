@@ -19,7 +19,8 @@ type compiler interface {
 // limits are the times that a session waits for.
 type limits struct {
 	// removal is how long a cluster stays after the last route to it has gone,
-	// for the requests that were on their way to it.
+	// for the requests that were on their way to it, and how long a model stays
+	// on the listener that it has left, after the new one opened.
 	removal time.Duration
 	// hang is how long clusters may warm up while other models wait.
 	hang time.Duration
@@ -29,8 +30,8 @@ type limits struct {
 	// come from another process.
 	unknown time.Duration
 	// rebind is how long after a listener could not bind its address it is
-	// tried again.
-	rebind time.Duration
+	// tried again; twice that after the second time, up to longestRebind.
+	rebind, longestRebind time.Duration
 }
 
 var defaultLimits = limits{
@@ -38,7 +39,9 @@ var defaultLimits = limits{
 	hang:    time.Second,
 	settle:  2 * time.Second,
 	unknown: 5 * time.Second,
-	rebind:  30 * time.Second,
+
+	rebind:        time.Second,
+	longestRebind: 30 * time.Second,
 }
 
 // session is what headgate knows of one Envoy's stream and decides what to
@@ -71,17 +74,14 @@ type session struct {
 	// routesKnown: it is known what every table of this Envoy is made of, so
 	// what none of them names is not in use.
 	routesKnown bool
-	again       bool                 // advance has to look at everything once more
-	unbound     map[string]time.Time // listeners that could not bind, and when
+	again       bool                  // advance has to look at everything once more
+	unbound     map[string]failedBind // listeners that could not bind
+	opened      map[string]time.Time  // listeners with a model, and since when
+	leaving     map[*model]bool       // models that stay on a listener they have left
 
-	reported map[string]string // clusters that Envoy had when it connected
-	mistakes []mistake         // what was refused since the last take
-}
-
-// mistake is a refusal, in Envoy's words.
-type mistake struct {
-	kind kind
-	text string
+	reported  map[string]string // clusters that Envoy had when it connected
+	mistakes  []mistake         // what was refused since the last take
+	recovered []string          // listeners that found their address free since
 }
 
 func newSession(c compiler, l *ledger, lim limits) *session {
@@ -96,7 +96,9 @@ func newSession(c compiler, l *ledger, lim limits) *session {
 		tables:    map[string]*table{},
 		listening: map[string]time.Time{},
 		heldTable: map[string]bool{},
-		unbound:   map[string]time.Time{},
+		unbound:   map[string]failedBind{},
+		opened:    map[string]time.Time{},
+		leaving:   map[*model]bool{},
 	}
 	for k := range kinds {
 		s.watches[k] = newWatch(k)
@@ -129,6 +131,10 @@ func (s *session) want(snapshot *Snapshot, hold []held, now time.Time) {
 		wanted[r.Name] = since
 	}
 	s.listening = wanted
+	maps.DeleteFunc(s.unbound, func(name string, _ failedBind) bool {
+		_, still := wanted[name]
+		return !still
+	})
 }
 
 // wantModels walks two sorted lists; what is the same pointer in both costs
@@ -208,10 +214,10 @@ func (s *session) request(r *discoveryv3.DeltaDiscoveryRequest, now time.Time) {
 		s.learnRoutes()
 		return
 	}
-	text := r.ErrorDetail.Message
+	text := oneLine(r.ErrorDetail.Message)
+	s.mistakes = append(s.mistakes, s.mistaken(k, f, text))
 	w.doubt(f)
 	w.lastNACK, w.nackedAt = text, now
-	s.mistakes = append(s.mistakes, mistake{k, text})
 	s.refused(k, f, text, now)
 	s.learnRoutes()
 }
@@ -261,7 +267,15 @@ func (s *session) accepted(k kind, f *flight) {
 	default:
 		for _, r := range f.added {
 			s.ledger.acceptResource(k, r)
-			delete(s.unbound, r.Name)
+			if _, failed := s.unbound[r.Name]; failed && k == kindListener {
+				delete(s.unbound, r.Name)
+				s.recovered = append(s.recovered, r.Name)
+			}
+		}
+		if k == kindListener {
+			for _, name := range f.removed {
+				delete(s.opened, name)
+			}
 		}
 		s.touchAll()
 	}
@@ -287,6 +301,7 @@ func (s *session) advance(now time.Time) []*discoveryv3.DeltaDiscoveryResponse {
 		return nil
 	}
 	var out []*discoveryv3.DeltaDiscoveryResponse
+	maps.Copy(s.touched, s.leaving)
 	s.again = true
 	for s.again {
 		s.again = false
@@ -325,8 +340,11 @@ func (s *session) deadline(now time.Time) time.Time {
 			at(since.Add(s.limits.settle))
 		}
 	}
-	for _, since := range s.unbound {
-		at(since.Add(s.limits.rebind))
+	for _, b := range s.unbound {
+		at(b.next)
+	}
+	for _, since := range s.opened {
+		at(since.Add(s.limits.removal))
 	}
 	for _, l := range s.layers {
 		if l.dirty {
@@ -352,9 +370,10 @@ func (s *session) evaluateTouched(now time.Time) {
 	}
 }
 
-// takeMistakes returns what was refused since it was last called.
-func (s *session) takeMistakes() []mistake {
-	taken := s.mistakes
-	s.mistakes = nil
-	return taken
+// takeMistakes returns what was refused since it was last called, and the
+// listeners that are accepted since then after their address was taken.
+func (s *session) takeMistakes() (mistakes []mistake, recovered []string) {
+	mistakes, recovered = s.mistakes, s.recovered
+	s.mistakes, s.recovered = nil, nil
+	return mistakes, recovered
 }

@@ -3,7 +3,6 @@ package xds
 import (
 	"maps"
 	"slices"
-	"strings"
 	"time"
 
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
@@ -31,7 +30,8 @@ func (s *session) sendSecrets(now time.Time) *discoveryv3.DeltaDiscoveryResponse
 
 // sendListeners sends the listeners that differ. A new one waits for its
 // models, so that it does not open before it can answer. One that is gone from
-// the plan is removed, unless a model is held: it may be that model's.
+// the plan is removed when every model that left it is served elsewhere, unless
+// a model is held: it may be that model's.
 func (s *session) sendListeners(now time.Time) *discoveryv3.DeltaDiscoveryResponse {
 	w := s.watches[kindListener]
 	if !w.started || len(w.flights) > 0 {
@@ -49,7 +49,7 @@ func (s *session) sendListeners(now time.Time) *discoveryv3.DeltaDiscoveryRespon
 	}
 	if !s.holding {
 		for _, name := range slices.Sorted(maps.Keys(w.have)) {
-			if _, wanted := s.listening[name]; !wanted {
+			if _, wanted := s.listening[name]; !wanted && !s.keeps(name, now) {
 				f.removed = append(f.removed, name)
 			}
 		}
@@ -61,7 +61,7 @@ func (s *session) sendListeners(now time.Time) *discoveryv3.DeltaDiscoveryRespon
 }
 
 func (s *session) mayOpen(name, have string, now time.Time) bool {
-	if failed, ok := s.unbound[name]; ok && now.Before(failed.Add(s.limits.rebind)) {
+	if now.Before(s.unbound[name].next) {
 		return false
 	}
 	if have != "" {
@@ -82,13 +82,9 @@ func (s *session) plainRefused(k kind, f *flight, text string, now time.Time) {
 	}
 	for _, r := range bad {
 		if k == kindListener && cannotBind(text) {
-			s.unbound[r.Name] = now
+			s.failBind(r.Name, text, now)
 			continue
 		}
 		s.ledger.reject(k, r.Name, r.Version, text)
 	}
-}
-
-func cannotBind(text string) bool {
-	return strings.Contains(text, "cannot bind") || strings.Contains(text, "Address already in use")
 }

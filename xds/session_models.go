@@ -10,6 +10,7 @@ import (
 type model struct {
 	name  string
 	held  bool
+	stays bool            // on the listeners that it has left
 	want  *ModelResources // of the plan; nil: it has gone
 	goal  *ModelResources // what this Envoy should get: want, or what was accepted last; nil: nothing
 	since time.Time       // when want changed
@@ -63,6 +64,7 @@ func (s *session) evaluate(m *model, now time.Time) {
 	if goal != m.goal {
 		m.move(goal)
 	}
+	s.stay(m, now)
 	s.place(m)
 	s.queueClusters(m)
 	s.retire(m, now)
@@ -96,6 +98,9 @@ func (s *session) resolve(m *model) *ModelResources {
 	for _, p := range m.routes {
 		if _, rejected := s.ledger.modelRejection(p.acked); p.acked != nil && !rejected {
 			fallback = p.acked
+			if p.listener == m.want.Listener {
+				break
+			}
 		}
 	}
 	if fallback == nil {
@@ -132,7 +137,7 @@ func (m *model) move(goal *ModelResources) {
 	if goal != nil {
 		// A state that differs in weights only is what the table holds, too.
 		for _, p := range m.routes {
-			if p.acked != nil && p.acked.RouteVersion == goal.RouteVersion {
+			if p.acked != nil && p.listener == goal.Listener && p.acked.RouteVersion == goal.RouteVersion {
 				p.acked = goal
 			}
 		}

@@ -193,10 +193,24 @@ func TestListenerThatCannotBind(t *testing.T) {
 		return "error adding listener: '127.0.0.1:8080': cannot bind: Address already in use"
 	}
 	p.connect().want(plans.snapshot()).expect("runtime +all", "cluster +a/v1", "listener !"+at8080)
-	p.pass(29 * time.Second).expect()
-	p.pass(time.Second).expect("listener !" + at8080)
+	for _, pause := range []time.Duration{1, 2, 4, 8, 16, 30, 30} {
+		p.pass(pause*time.Second - time.Millisecond).expect()
+		p.pass(time.Millisecond).expect("listener !" + at8080)
+	}
+	mistakes, recovered := p.s.takeMistakes()
+	for i, m := range mistakes {
+		if m.again != (i > 0) || m.rest != "it is left out" {
+			t.Errorf("refusal %d: %+v", i, m)
+		}
+	}
+	if len(mistakes) != 8 || len(recovered) > 0 {
+		t.Errorf("%d refusals, recovered: %q", len(mistakes), recovered)
+	}
 	p.refuse = nil
 	p.pass(30*time.Second).expect("listener +"+at8080, "route_table +"+at8080).expectAcked("a")
+	if _, recovered = p.s.takeMistakes(); len(recovered) != 1 {
+		t.Errorf("recovered: %q", recovered)
+	}
 }
 
 func TestHangingWarmUpHoldsUpNobody(t *testing.T) {

@@ -52,6 +52,11 @@ func (s *session) place(m *model) {
 			in = append(in, r.Listener)
 		}
 	}
+	for _, p := range m.routes {
+		if m.stays && m.on(p.listener) && !slices.Contains(in, p.listener) {
+			in = append(in, p.listener)
+		}
+	}
 	for _, listener := range m.in {
 		if !slices.Contains(in, listener) {
 			t := s.table(listener)
@@ -138,7 +143,7 @@ func (s *session) markTables(m *model) {
 			inForce = p.sent
 		}
 		if m.goal == nil || m.goal.Listener != p.listener {
-			if inForce != nil {
+			if inForce != nil && !m.stays {
 				s.table(p.listener).dirty = true
 			}
 			continue
@@ -163,7 +168,7 @@ func (s *session) sendTables(now time.Time) *discoveryv3.DeltaDiscoveryResponse 
 		if !t.dirty || !t.asked {
 			continue
 		}
-		if _, wanted := s.listening[listener]; !wanted {
+		if _, wanted := s.listening[listener]; !wanted && !s.keeps(listener, now) {
 			// Envoy drains the listener: its connections keep their routes.
 			t.dirty = false
 			if w.have[listener] == "" && !s.holding {
@@ -225,11 +230,8 @@ func (s *session) propose(t *table, now time.Time) (Resource, *proposal) {
 // is ready, else what the table holds already.
 func (s *session) choose(t *table, m *model) *ModelResources {
 	acked := m.at(t.listener).acked
-	if m.held {
-		return nil
-	}
 	if m.goal == nil || m.goal.Listener != t.listener {
-		if m.want != nil && m.want.Listener == t.listener {
+		if m.stays || (m.want != nil && m.want.Listener == t.listener) {
 			return acked
 		}
 		return nil
@@ -313,7 +315,7 @@ func (s *session) adopt(p *proposal) {
 		at := c.model.at(t.listener)
 		at.acked, at.sent = c.state, nil
 		// The goal may have taken other weights since the table was sent.
-		if g := c.model.goal; g != nil && g.RouteVersion == c.state.RouteVersion {
+		if g := c.model.goal; g != nil && g.Listener == t.listener && g.RouteVersion == c.state.RouteVersion {
 			at.acked = g
 		}
 		s.touched[c.model] = true

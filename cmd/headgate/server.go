@@ -118,7 +118,12 @@ func (s *server) openJournal(context.Context) error {
 
 func (s *server) openController(ctx context.Context) error {
 	s.decider = extproc.New(s.peerLog)
-	s.publisher = xds.NewPublisher(xds.PublisherOptions{NodeIDFromPeer: s.peerCheck(), Log: s.peerLog})
+	s.publisher = xds.NewPublisher(xds.PublisherOptions{
+		// Envoys that connect by themselves may replace one another on one
+		// machine; the one Envoy of `run` shares its addresses with nobody.
+		Build:          xds.Options{SharePorts: s.binary.Path == ""},
+		NodeIDFromPeer: s.peerCheck(), Log: s.peerLog,
+	})
 	s.probes = newProber(s.version)
 	var err error
 	s.controller, err = rollout.New(ctx, rollout.Options{
