@@ -39,7 +39,7 @@ help: ## show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: demo
-demo: build $(INSTALLED_ENVOY) ## two minutes: a real Envoy moves users from one real model to a better one (SCENE=n for others)
+demo: build $(INSTALLED_ENVOY) ## two minutes: a real Envoy moves users from one real model to a better one (SCENE=n picks a scene)
 	@bin/demo --headgate bin/headgate --envoy "$(ENVOY)" --scene "$(SCENE)" $(ARGS)
 
 .PHONY: build
@@ -84,7 +84,7 @@ soak: $(INSTALLED_ENVOY) ## the fault tests at full length (hours)
 check: lint test ## what CI asks, without the demo
 
 .PHONY: envoy
-envoy: $(INSTALLED_ENVOY) ## install the pinned Envoy, unless $$ENVOY or PATH has one
+envoy: $(INSTALLED_ENVOY) ## install the pinned Envoy, unless the variable ENVOY or the PATH has one
 	@echo "$(ENVOY)"
 
 .PHONY: clean
