@@ -93,7 +93,7 @@ func (st *stream) status() Node {
 		Version:   st.node.version,
 		Bootstrap: st.node.bootstrap,
 		Connected: st.connected,
-		Gone:      !st.ended.IsZero(),
+		Gone:      st.gone(),
 		Warning:   st.session.warning(),
 		Rejected:  st.session.complaint(),
 	}

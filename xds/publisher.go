@@ -101,6 +101,7 @@ type Publisher struct {
 	met       bool                // an Envoy has told what it has
 	refusals  []Refusal
 	refusedSW map[string]bool // ids whose state-of-the-world stream was logged
+	twins     map[string]bool // ids of which two Envoys were logged
 }
 
 // NewPublisher returns a Publisher that has no plan yet. Envoys that connect
@@ -129,6 +130,7 @@ func newPublisher(o PublisherOptions, build func(*routing.Plan) (*Snapshot, erro
 		fed:       map[string]bool{},
 		held:      map[string][]string{},
 		refusedSW: map[string]bool{},
+		twins:     map[string]bool{},
 	}
 }
 
@@ -315,15 +317,39 @@ func (p *Publisher) join(st *stream) {
 	p.streams = slices.DeleteFunc(p.streams, func(old *stream) bool {
 		return old.node.id == st.node.id && old.gone()
 	})
+	st.twin = p.twinOf(st)
 	p.streams = append(p.streams, st)
+}
+
+// twinOf tells whether another live stream has the same id. The publisher's
+// mutex must be held.
+func (p *Publisher) twinOf(st *stream) bool {
+	return slices.ContainsFunc(p.streams, func(other *stream) bool {
+		return other != st && other.node.id == st.node.id && !other.gone()
+	})
+}
+
+// warnOfTwins logs, once for each id, that two Envoys have it: what one has
+// acknowledged cannot be told from what the other has. It is called some
+// seconds after the second came, so that one whose old connection is not known
+// to be dead yet is not taken for two.
+func (p *Publisher) warnOfTwins(st *stream) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !st.twin {
+		return
+	}
+	st.twin = p.twinOf(st)
+	if st.twin && !p.twins[st.node.id] && len(p.twins) < maxRemembered {
+		p.twins[st.node.id] = true
+		p.log.Warn("two Envoys have the same node id; give each its own", "node", st.node.id)
+	}
 }
 
 // leave marks a stream as ended. It counts a while longer, or the quorum would
 // be reached each time that a connection breaks.
 func (p *Publisher) leave(st *stream) {
-	st.mu.Lock()
-	st.ended = time.Now()
-	st.mu.Unlock()
+	st.ended.Store(true)
 	time.AfterFunc(GoneAfter, func() {
 		p.mu.Lock()
 		p.streams = slices.DeleteFunc(p.streams, func(other *stream) bool { return other == st })

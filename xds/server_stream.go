@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -33,9 +34,14 @@ type stream struct {
 	connected time.Time
 	woken     chan struct{}
 
+	// twin: another Envoy of the same id was connected when this one came.
+	// Guarded by the publisher's mutex.
+	twin bool
+
+	ended atomic.Bool // read with the publisher's mutex held, so not by mu
+
 	mu      sync.Mutex
 	session *session
-	ended   time.Time // zero: live
 }
 
 // serve runs a stream until it ends.
@@ -93,6 +99,7 @@ func (st *stream) run(ctx context.Context, request *discoveryv3.DeltaDiscoveryRe
 		case <-st.woken:
 		case <-timer.C:
 		case <-watchdog.C:
+			st.publisher.warnOfTwins(st)
 			if d := sending.busy(time.Now()); d >= stallAfter {
 				st.publisher.counts.stalled.Add(1)
 				return status.Errorf(codes.DeadlineExceeded, "nothing was read for %s", d.Round(time.Second))
@@ -180,11 +187,7 @@ func (st *stream) wake() {
 	}
 }
 
-func (st *stream) gone() bool {
-	st.mu.Lock()
-	defer st.mu.Unlock()
-	return !st.ended.IsZero()
-}
+func (st *stream) gone() bool { return st.ended.Load() }
 
 // progress tells whether the Envoy has a model's wanted state, else since when
 // it lacks it, and in which words it refused it.
