@@ -26,8 +26,8 @@ func (l Limits) withDefaults() Limits {
 	}
 }
 
-// Ledger keeps what each version answered, since the process began and in
-// windows of the last hour. An observation belongs to the window in which its
+// Ledger keeps what each version answered, since the process began, in windows
+// of the last hour, and more exactly of the last minute. An observation belongs to the window in which its
 // request started, however late it arrives. It is safe for concurrent use, and
 // versions do not wait for each other.
 type Ledger struct {
@@ -51,6 +51,7 @@ type seriesKey struct{ model, version string }
 type series struct {
 	mu      sync.Mutex
 	total   Tally
+	recent  *ring   // nil: no request yet
 	windows []*slot // ascending by index, those with requests only
 	retired bool    // taken out of the ledger; its windows are no longer counted
 }
@@ -128,6 +129,10 @@ func (s *series) add(o *Observation, index int64, inWindow bool) (opened bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.total.add(o)
+	if s.recent == nil {
+		s.recent = new(ring)
+	}
+	s.recent.add(o, tickOf(time.Now()))
 	if !inWindow || s.retired {
 		return false
 	}

@@ -61,6 +61,7 @@ func words(line string, replace ...string) []string {
 // file has the command line, the exit code, stdout and stderr.
 func TestCommandLines(t *testing.T) {
 	g := admintest.Start(t, admintest.Options{})
+	g.Settle()
 	g.Serve("v1", 900, 0, 8*time.Millisecond)
 	g.Serve("v2", 100, 3, 11*time.Millisecond)
 	dir := configDirs(t)

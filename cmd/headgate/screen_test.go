@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/headgate/headgate/cmd/headgate/admin"
+	"github.com/headgate/headgate/compare"
 	"github.com/headgate/headgate/routing/rollout"
 )
 
@@ -102,10 +103,12 @@ func example() admin.Model {
 		Versions: []admin.ModelVersion{
 			{
 				Version: "v1.0.0", Wanted: 75, Served: f64(74.8123), Endpoints: admin.Reachable,
+				LastMinute:    compare.Counts{Requests: 12_031, ClientErrors: 3},
 				TrafficCounts: admin.TrafficCounts{Requests: 182_031, Errors: 0, ClientErrors: 12, P50: f64(0.00813), P90: f64(0.0123), P99: f64(0.0401)},
 			},
 			{
 				Version: "v2.0.0", Wanted: 25, Served: f64(25.1877), Endpoints: admin.Unreachable, EndpointsWhy: "127.0.0.1:9102: connection refused",
+				LastMinute:    compare.Counts{Requests: 4_011, Errors: 7},
 				TrafficCounts: admin.TrafficCounts{Requests: 9_120, Errors: 7, P50: f64(0.00000091), P90: f64(1.25), P99: f64(61.5)},
 			},
 		},
@@ -128,6 +131,36 @@ func TestModelOnAScreen(t *testing.T) {
 	for line := range strings.Lines(narrow.String()) {
 		if n := len([]rune(strings.TrimSuffix(line, "\n"))); n > 86 { // the reason has ten columns at least
 			t.Errorf("%d columns: %s", n, line)
+		}
+	}
+}
+
+// TestTroubleIsSeen looks at the line of a model whose candidate fails.
+func TestTroubleIsSeen(t *testing.T) {
+	for _, tc := range []struct {
+		name string
+		fn   func(*admin.Model)
+		want string
+	}{
+		{"all fails", func(m *admin.Model) {
+			m.Versions[0].LastMinute = compare.Counts{}
+			m.Versions[1].LastMinute = compare.Counts{Requests: 40, Errors: 40}
+		}, "    40    100%  v2.0.0 does not answer; step"},
+		{"few errors", func(m *admin.Model) {
+			m.Versions[1].LastMinute = compare.Counts{Requests: 1_000_000, Errors: 3}
+		}, "<0.01%"},
+		{"no traffic", func(m *admin.Model) {
+			m.Versions[0].LastMinute, m.Versions[1].LastMinute = compare.Counts{}, compare.Counts{}
+		}, "      0       -  v2.0.0"},
+		{"none answers", func(m *admin.Model) { m.Versions[0].Endpoints = admin.Unreachable }, "v1.0.0, v2.0.0 do not answer; step"},
+		{"a silent version without users", func(m *admin.Model) { m.Candidate, m.Versions[1].Wanted = "", 0 }, "0.04%  step"},
+	} {
+		m := example()
+		tc.fn(&m)
+		var b strings.Builder
+		screen{}.models(&b, []admin.Model{m})
+		if !strings.Contains(b.String(), tc.want) {
+			t.Errorf("%s: %q is not in\n%s", tc.name, tc.want, b.String())
 		}
 	}
 }

@@ -172,4 +172,3 @@ func (v statusView) encode(value any) (string, error) {
 	encoded, err := json.MarshalIndent(value, "", "  ")
 	return string(encoded) + "\n", err
 }
-

@@ -14,20 +14,86 @@ import (
 	"github.com/headgate/headgate/routing/rollout"
 )
 
+// wideEnough is how many columns a terminal needs to show stable and candidate
+// next to the weights, which name them too.
+const wideEnough = 110
+
 // models writes one line for each model.
 func (s screen) models(w *strings.Builder, models []admin.Model) {
 	if len(models) == 0 {
 		w.WriteString("there are no models" + "\n")
 		return
 	}
+	header := []string{"MODEL", "PHASE", "STABLE", "CANDIDATE", "STEP", "WEIGHTS", "ACK", "REQ/MIN", "ERRORS", "REASON"}
+	narrow := s.width > 0 && s.width < wideEnough
+	if narrow {
+		header = slices.Delete(header, 2, 4)
+	}
 	rows := make([][]cell, 0, len(models))
 	for _, m := range models {
-		rows = append(rows, []cell{
+		row := []cell{
 			text(m.Model), phase(m.Phase), text(dash(m.Stable)), text(dash(m.Candidate)), text(step(m.Status)),
-			text(weights(m.Status)), acknowledged(m.Status), text(m.Reason),
-		})
+			text(weights(m.Status)), acknowledged(m.Status), requests(m), errorRate(m), attention(m),
+		}
+		if narrow {
+			row = slices.Delete(row, 2, 4)
+		}
+		rows = append(rows, row)
 	}
-	s.table(w, "", []string{"MODEL", "PHASE", "STABLE", "CANDIDATE", "STEP", "WEIGHTS", "ACK", "REASON"}, rows)
+	s.table(w, "", header, rows)
+}
+
+// lately adds up what a model's versions did in the last minute.
+func lately(m admin.Model) (requests, errors uint64) {
+	for _, v := range m.Versions {
+		requests += v.LastMinute.Requests
+		errors += v.LastMinute.Errors
+	}
+	return requests, errors
+}
+
+func requests(m admin.Model) cell {
+	n, _ := lately(m)
+	return number(strconv.FormatUint(n, 10))
+}
+
+// errorRate is the share of errors in the last minute.
+func errorRate(m admin.Model) cell {
+	n, errors := lately(m)
+	return rate(errors, n)
+}
+
+func rate(errors, requests uint64) cell {
+	switch {
+	case requests == 0:
+		return number("-")
+	case errors == 0:
+		return number("0%")
+	}
+	share := 100 * float64(errors) / float64(requests)
+	if share < 0.01 {
+		return number("<0.01%").in(red)
+	}
+	return number(percent(share)).in(red)
+}
+
+// attention is the reason, behind what is wrong with the versions that have
+// users.
+func attention(m admin.Model) cell {
+	var silent []string
+	for _, v := range m.Versions {
+		if v.Endpoints == admin.Unreachable && (v.Wanted > 0 || v.Version == m.Candidate) {
+			silent = append(silent, v.Version)
+		}
+	}
+	if len(silent) == 0 {
+		return text(m.Reason)
+	}
+	verb := " does not answer"
+	if len(silent) > 1 {
+		verb = " do not answer"
+	}
+	return text(strings.Join(silent, ", ") + verb + "; " + m.Reason).in(red)
 }
 
 // model writes all that is known of a model.
@@ -55,7 +121,7 @@ func (s screen) model(w *strings.Builder, m admin.Model, now time.Time) {
 	}
 	if len(m.Versions) > 0 {
 		w.WriteByte('\n')
-		s.versions(w, m.Versions)
+		s.versions(w, m)
 	}
 }
 
@@ -70,7 +136,7 @@ func (s screen) steps(w *strings.Builder, m rollout.Status, now time.Time) {
 			mark, state = ">", stepState(m, now)
 		}
 		rows = append(rows, []cell{
-			text(mark), number(strconv.Itoa(i)), text(string(step.Kind)).in(colour),
+			text(mark), number(strconv.Itoa(i + 1)), text(string(step.Kind)).in(colour),
 			number(percent(step.Share)).in(colour), text(cmp.Or(shortDuration(step.For), "until told")).in(colour),
 			text(state).in(colour),
 		})
@@ -92,29 +158,42 @@ func stepState(m rollout.Status, now time.Time) string {
 	}
 }
 
-func (s screen) versions(w *strings.Builder, versions []admin.ModelVersion) {
-	rows := make([][]cell, 0, len(versions))
-	for _, v := range versions {
+func (s screen) versions(w *strings.Builder, m admin.Model) {
+	rows := make([][]cell, 0, len(m.Versions))
+	for _, v := range m.Versions {
 		served := "-"
 		if v.Served != nil {
 			served = percent(*v.Served)
 		}
-		counts := v.TrafficCounts
+		latencies := v.TrafficCounts
 		if v.Recent != nil && v.Recent.Requests > 0 {
-			counts = v.Recent.TrafficCounts
+			latencies = v.Recent.TrafficCounts
 		}
-		errors := number(strconv.FormatUint(v.Errors, 10))
-		if v.Errors > 0 {
-			errors = errors.in(red)
-		}
+		minute := v.LastMinute
 		rows = append(rows, []cell{
 			text(v.Version), number(percent(v.Wanted)), number(served),
-			number(strconv.FormatUint(v.Requests, 10)), errors, number(strconv.FormatUint(v.ClientErrors, 10)),
-			number(seconds(counts.P50)), number(seconds(counts.P90)), number(seconds(counts.P99)), endpoints(v),
+			number(strconv.FormatUint(minute.Requests, 10)), rate(minute.Errors, minute.Requests),
+			number(strconv.FormatUint(minute.ClientErrors, 10)),
+			number(seconds(latencies.P50)), number(seconds(latencies.P90)), number(seconds(latencies.P99)),
+			number(strconv.FormatUint(v.Requests, 10)), endpoints(v),
 		})
 	}
-	s.table(w, "  ", []string{"VERSION", "WANTED", "SERVED", "REQUESTS", "ERRORS", "4XX", "P50", "P90", "P99", "ENDPOINTS"}, rows)
-	w.WriteString(s.paint(faint, "  served and latencies: the last minute or this step; counts: since headgate began") + "\n")
+	s.table(w, "  ", []string{"VERSION", "WANTED", "SERVED", "REQ/MIN", "ERRORS", "4XX", "P50", "P90", "P99", "TOTAL", "ENDPOINTS"}, rows)
+	for _, line := range footnotes(m) {
+		w.WriteString(s.paint(faint, "  "+line) + "\n")
+	}
+}
+
+func footnotes(m admin.Model) []string {
+	notes := []string{
+		"SERVED: of the last minute's requests, those that began when every Envoy had these weights",
+		"REQ/MIN to 4XX: the last minute; P50 to P99: of it or of this step, else of all",
+		"TOTAL: requests since headgate began",
+	}
+	if n, _ := lately(m); n > 0 && m.Versions[0].Served == nil {
+		notes[0] += "; there are none yet"
+	}
+	return notes
 }
 
 func endpoints(v admin.ModelVersion) cell {

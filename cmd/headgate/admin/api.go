@@ -37,6 +37,7 @@ type Traffic interface {
 	Totals(model string) []compare.VersionTotal
 	AllTotals() []compare.VersionTotal
 	Since(model, version string, from, to time.Time) compare.Window
+	Lately(model, version string, from time.Time) compare.Counts
 }
 
 // Reachability is whether a version's endpoints answer.

@@ -36,6 +36,7 @@ func decode[T any](t *testing.T, a answer) T {
 
 func TestModel(t *testing.T) {
 	g := admintest.Start(t, admintest.Options{})
+	g.Settle()
 	g.Serve("v1", 30, 0, 10*time.Millisecond)
 	g.Serve("v2", 10, 2, 20*time.Millisecond)
 	m := decode[admin.Model](t, call(t, g, "GET", "/v1/models/churn", ""))
@@ -71,8 +72,23 @@ func TestServedSharesAreOfThisStep(t *testing.T) {
 		Code: 200, Class: compare.ClassSuccess, Duration: time.Millisecond,
 	})
 	m := decode[admin.Model](t, call(t, g, "GET", "/v1/models/churn", ""))
-	if v := m.Versions[0]; v.Requests != 1 || v.Recent.Requests != 0 || v.Served != nil {
+	if v := m.Versions[0]; v.Requests != 1 || v.Recent.Requests != 0 || v.Served != nil || v.LastMinute.Requests != 1 {
 		t.Errorf("%+v, recently %+v", v, v.Recent)
+	}
+	g.Ledger.Observe(compare.Observation{ // the same window of ten seconds, mostly
+		Node: "edge-1", Model: "churn", Version: "v1", Start: m.StepStarted.Add(-time.Millisecond),
+		Code: 200, Class: compare.ClassSuccess, Duration: time.Millisecond,
+	})
+	g.Settle()
+	g.Serve("v2", 1, 0, time.Millisecond)
+	m = decode[admin.Model](t, call(t, g, "GET", "/v1/models/churn", ""))
+	if v := m.Versions[1]; v.Served == nil || *v.Served != 100 {
+		t.Errorf("%+v: a request from before the step counts", v)
+	}
+	g.Envoys.Freeze()
+	m = decode[admin.Model](t, call(t, g, "POST", "/v1/models/churn/skip", "{}"))
+	if v := m.Versions[1]; v.Served != nil || !m.Settling {
+		t.Errorf("%+v, settling %t: before the Envoy has the weights nothing is served by them", v, m.Settling)
 	}
 }
 

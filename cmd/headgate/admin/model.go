@@ -12,7 +12,7 @@ import (
 )
 
 // recently is how far back the recent part of a version's traffic reaches.
-const recently = time.Minute
+const recently = compare.Recently
 
 // Model is a model's status with what its versions answered.
 type Model struct {
@@ -20,19 +20,21 @@ type Model struct {
 
 	ConfigOK     bool           `json:"config_ok" doc:"the files as they are now are in force; see GET /v1/config"`
 	ConfigErrors int            `json:"config_errors" doc:"mistakes because of which they are not, in the files of all models"`
+	Settling     bool           `json:"settling" doc:"not every Envoy has the weights, or they are too new to tell what is served by them"`
 	Versions     []ModelVersion `json:"versions" doc:"those with a share or with requests, sorted"`
 }
 
 // ModelVersion is one version of a model. Requests are counted since headgate
 // began.
 type ModelVersion struct {
-	Version       string       `json:"version"`
-	Wanted        float64      `json:"wanted_percent" doc:"share of the users"`
-	Served        *float64     `json:"served_percent" doc:"share of the recent requests; null: none, or not all were told"`
-	Endpoints     Reachability `json:"endpoints" doc:"unknown, answering or not_answering"`
-	EndpointsWhy  string       `json:"endpoints_reason,omitempty"`
-	TrafficCounts              // since headgate began
-	Recent        *Recent      `json:"recent,omitempty" doc:"in the last minute, or since the step began"`
+	Version       string         `json:"version"`
+	Wanted        float64        `json:"wanted_percent" doc:"share of the users"`
+	Served        *float64       `json:"served_percent" doc:"share of the requests of the last minute that began when every Envoy had the present weights; null: there are none, see settling"`
+	Endpoints     Reachability   `json:"endpoints" doc:"unknown, answering or not_answering"`
+	EndpointsWhy  string         `json:"endpoints_reason,omitempty"`
+	TrafficCounts                // since headgate began
+	LastMinute    compare.Counts `json:"last_minute" doc:"requests that began in the last minute"`
+	Recent        *Recent        `json:"recent,omitempty" doc:"in the last minute, or since the step began, by whole windows of ten seconds; of one model only"`
 }
 
 // TrafficCounts is what was answered. Quantiles are null when nothing was.
@@ -57,11 +59,11 @@ type Recent struct {
 func (a *api) addModels(s *Server) {
 	s.Handle(Route{
 		Method: http.MethodGet, Path: "/v1/models", Role: RoleViewer,
-		Summary: "Every model, without its recent traffic.", Answer: Models{}, Handler: a.listModels,
+		Summary: "Every model, with what it served in the last minute.", Answer: Models{}, Handler: a.listModels,
 	})
 	s.Handle(Route{
 		Method: http.MethodGet, Path: "/v1/models/{model}", Role: RoleViewer,
-		Summary: "A model, with its recent traffic.", Params: []Param{modelParam}, Answer: Model{}, Handler: a.showModel,
+		Summary: "A model, with its recent latencies too.", Params: []Param{modelParam}, Answer: Model{}, Handler: a.showModel,
 	})
 }
 
@@ -143,29 +145,66 @@ func (a *api) model(status rollout.Status, totals []compare.VersionTotal) Model 
 		}
 		m.Versions = append(m.Versions, v)
 	}
+	if a.Traffic != nil {
+		a.addServed(&m, time.Now())
+	}
 	return m
 }
 
-// addRecent adds the traffic of the last minute. When the step is younger, only
-// its own counts, or the shares would be those of the step before.
+// addServed tells what was served by the present weights. What was served by
+// those before would say nothing of them.
+func (a *api) addServed(m *Model, now time.Time) {
+	since, known := weightsSince(&m.Status)
+	m.Settling = !known || now.Before(since.Add(compare.Tick))
+	shares := make([]float64, len(m.Versions))
+	var all float64
+	for i := range m.Versions {
+		v := &m.Versions[i]
+		v.LastMinute = a.Traffic.Lately(m.Model, v.Version, now.Add(-recently))
+		if known {
+			shares[i] = float64(a.Traffic.Lately(m.Model, v.Version, since).Requests)
+			all += shares[i]
+		}
+	}
+	if all == 0 {
+		return
+	}
+	for i := range m.Versions {
+		shares[i] *= 100 / all
+		m.Versions[i].Served = &shares[i]
+	}
+}
+
+// weightsSince returns since when every Envoy has the present weights.
+func weightsSince(s *rollout.Status) (since time.Time, known bool) {
+	switch {
+	case !s.Acknowledged:
+		return time.Time{}, false
+	case s.Phase == rollout.PhaseProgressing || s.Phase == rollout.PhasePaused:
+		if s.StepStarted == nil {
+			return time.Time{}, false
+		}
+		return *s.StepStarted, true
+	case s.Phase == rollout.PhaseRolledBack:
+		// The phase begins with the command, the Envoys have the weights some
+		// milliseconds later.
+		return s.Since.Add(compare.Tick), true
+	default:
+		return s.Since, true
+	}
+}
+
+// addRecent adds the latencies of the last minute. When the step is younger,
+// only of its own time.
 func (a *api) addRecent(m *Model) {
 	to := time.Now()
 	from := to.Add(-recently)
 	if m.StepStarted != nil && m.StepStarted.After(from) {
 		from = *m.StepStarted
 	}
-	var all uint64
 	for i := range m.Versions {
 		w := a.Traffic.Since(m.Model, m.Versions[i].Version, from, to)
-		all += w.Tally.Requests
 		m.Versions[i].Recent = &Recent{From: w.Start, To: w.End, Complete: w.Complete, TrafficCounts: countsOf(&w.Tally)}
-	}
-	if all == 0 {
-		return
-	}
-	for i := range m.Versions {
-		share := 100 * float64(m.Versions[i].Recent.Requests) / float64(all)
-		m.Versions[i].Served = &share
 	}
 }
 

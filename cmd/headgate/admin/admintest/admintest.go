@@ -196,6 +196,14 @@ func (g *Gate) SetConfig(c admin.Config) {
 	g.config = c
 }
 
+// Settle waits until what is served from now on is told to be served by the
+// present weights of churn.
+func (g *Gate) Settle() {
+	if s, _ := g.Controller.Status("churn"); s.StepStarted != nil {
+		time.Sleep(time.Until(s.StepStarted.Add(compare.Tick)))
+	}
+}
+
 // Serve counts n answers of a version, of which bad failed, as of now.
 func (g *Gate) Serve(version string, n, bad int, latency time.Duration) {
 	for i := range n {
