@@ -62,6 +62,23 @@ type Model struct {
 	// HideVersion leaves the version out of the answers to clients.
 	HideVersion bool
 	Source      Position
+	Places      []Place // of what an edit can be refused for
+}
+
+// Place is where a value of a model's file stands.
+type Place struct {
+	Path string // as in errors, like rollout.steps[1]
+	At   Position
+}
+
+// Place returns where a value stands, or else the model.
+func (m *Model) Place(path string) Position {
+	for _, p := range m.Places {
+		if p.Path == path {
+			return p.At
+		}
+	}
+	return m.Source
 }
 
 // Version returns the version of that name, or nil.
@@ -178,9 +195,9 @@ type OutlierDetection struct {
 // Retry is how often Envoy sends a request again when a version cannot be
 // reached or refuses it before it has worked on it.
 type Retry struct {
-	Attempts uint32 // 0: never
+	Attempts uint32        // 0: never
 	PerTry   time.Duration // Timeout when it is shorter; 0: Timeout
-	On       []string // Envoy's retry conditions
+	On       []string      // Envoy's retry conditions
 }
 
 // Step is one stage of a rollout.

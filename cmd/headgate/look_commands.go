@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"runtime"
@@ -44,10 +45,10 @@ func (p *program) historyCommand() *cobra.Command {
 		for _, r := range answer.Records {
 			rows = append(rows, []cell{
 				number(strconv.FormatInt(r.Seq, 10)), text(r.Time.UTC().Format(time.DateTime) + "Z"),
-				number(strconv.Itoa(r.Rollout)), text(r.Kind), text(r.Actor), text(r.Reason),
+				number(strconv.Itoa(r.Rollout)), text(r.Kind), text(r.Actor), text(cmp.Or(r.Summary, r.Reason)),
 			})
 		}
-		p.screen.table(p.stdout, "", []string{"SEQ", "TIME", "ROLLOUT", "EVENT", "BY", "REASON"}, rows)
+		p.screen.table(p.stdout, "", []string{"SEQ", "TIME", "ROLLOUT", "EVENT", "BY", "WHAT AND WHY"}, rows)
 		return nil
 	}
 	return cmd

@@ -118,7 +118,28 @@ func (c *compiler) model(f *file) *routing.Model {
 	}
 	m.Steps = c.steps(f.Rollout, top.in("rollout"))
 	m.Retry = c.retries(f, top.in("retries"))
+	m.Places = c.refusable(len(m.Steps))
 	return m
+}
+
+// refusable are the places for which a rollout can refuse an edit of a file
+// that is right in itself.
+func (c *compiler) refusable(steps int) []routing.Place {
+	all := (*path)(nil).in("rollout").in("steps")
+	places := make([]routing.Place, 0, 4+steps)
+	add := func(p *path) {
+		if n := find(c.d.root, p); n != c.d.root {
+			places = append(places, routing.Place{Path: p.String(), At: c.position(p)})
+		}
+	}
+	for _, key := range []string{"release", "versions", "key"} {
+		add((*path)(nil).in(key))
+	}
+	add(all)
+	for i := range steps {
+		add(all.at(i))
+	}
+	return places
 }
 
 // knownVersion checks that a name is one of the file's versions.

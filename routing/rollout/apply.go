@@ -120,7 +120,7 @@ func problemsOf(m *routing.Model, effects []Effect) []ConfigProblem {
 	var problems []ConfigProblem
 	for _, effect := range effects {
 		if r, ok := effect.(Refused); ok {
-			problems = append(problems, ConfigProblem{Model: m.Name, Path: r.Path, Message: r.Reason, Position: m.Source})
+			problems = append(problems, ConfigProblem{Model: m.Name, Path: r.Path, Message: r.Reason, Position: m.Place(r.Path)})
 		}
 	}
 	return problems
@@ -223,6 +223,6 @@ func sameModel(a, b *routing.Model) bool {
 		return true
 	}
 	moved := *b
-	moved.Source = a.Source
+	moved.Source, moved.Places = a.Source, a.Places
 	return reflect.DeepEqual(a, &moved)
 }

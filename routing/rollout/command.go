@@ -40,6 +40,8 @@ func (t *transition) askPromote(c Command) {
 		t.refuseIdle()
 	case t.s.Rollout.Promoted && t.s.Phase == PhaseProgressing:
 		t.refuse("", "%s is promoted already, and waits for the Envoys to acknowledge", t.s.Rollout.Candidate)
+	case !t.s.Rollout.Reachable:
+		t.refuseUnreachable()
 	default:
 		t.promote(c.Actor, c.Reason)
 	}
@@ -75,6 +77,8 @@ func (t *transition) askSkip(c Command) {
 		t.refuseIdle()
 	case t.s.Rollout.Promoted:
 		t.refuse("", "no step is left: %s is promoted, and waits for the Envoys to acknowledge", t.s.Rollout.Candidate)
+	case !t.s.Rollout.Reachable:
+		t.refuseUnreachable()
 	default:
 		t.advance(c.Actor, c.Reason)
 	}
@@ -127,4 +131,18 @@ func (t *transition) askAdopt(c Command) {
 
 func (t *transition) refuseIdle() {
 	t.refuse("", "no rollout is running: %s serves everyone", t.s.Stable)
+}
+
+// refuseUnreachable is the answer to those who would send users to a candidate
+// that has not answered yet.
+func (t *transition) refuseUnreachable() {
+	candidate := t.s.Rollout.Candidate
+	switch {
+	case t.s.Phase == PhasePaused:
+		t.refuse("", "it is not known whether %s answers, so it can get nobody: resume it first", candidate)
+	case t.s.Probe.Err != "":
+		t.refuse("", "%s does not answer, so it can get nobody: %s", candidate, t.s.Probe.Err)
+	default:
+		t.refuse("", "it is not known yet whether %s answers, so it can get nobody: try again in a moment", candidate)
+	}
 }

@@ -144,11 +144,24 @@ func (t *transition) editSteps() {
 	if d.SameShare {
 		d.Elapsed = t.s.Elapsed(t.now)
 	}
-	t.write(KindSteps, ActorConfig, "the steps were edited", d)
+	t.write(KindSteps, ActorConfig, "the steps were edited"+moves(t.s, edited), d)
 	if running && d.SameShare {
 		t.s.Clock.Since = t.now
 		t.look()
 	}
+}
+
+// moves says which way users go by an edit of the steps.
+func moves(s State, edited Rollout) string {
+	from := s.Share()
+	s.Rollout = edited
+	switch to := s.Share(); {
+	case to < from:
+		return ": users go back"
+	case to > from:
+		return ": more users move"
+	}
+	return ""
 }
 
 func (t *transition) removed() {

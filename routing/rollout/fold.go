@@ -50,6 +50,8 @@ type data struct {
 	// SameShare says that an edit of the steps left the share of the present
 	// one as it was.
 	SameShare bool `json:"same_share,omitempty"`
+	// Text says for people what happened. The fold does not need it.
+	Text string `json:"text,omitempty"`
 }
 
 type stepData struct {

@@ -68,7 +68,6 @@ func (c *Controller) tell(e *entry, r *Record) {
 		return
 	}
 	status, _ := c.Status(model)
-	r = summarized(r)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for ch := range l.subs {
@@ -209,8 +208,7 @@ func (c *Controller) Ready() bool {
 }
 
 // History returns a model's newest records, newest first, at most limit.
-// Checkpoints are left out, and reasons are those of [Summary]. Models that were
-// retired have a history too.
+// Checkpoints are left out. Models that were retired have a history too.
 func (c *Controller) History(ctx context.Context, model string, limit int) ([]Record, error) {
 	for ask := limit; ; ask *= 4 {
 		records, err := c.journal.History(ctx, model, ask)
@@ -220,11 +218,7 @@ func (c *Controller) History(ctx context.Context, model string, limit int) ([]Re
 		all := len(records) < ask
 		records = slices.DeleteFunc(records, func(r Record) bool { return r.Kind == KindCheckpoint })
 		if all || len(records) >= limit {
-			records = records[:min(limit, len(records))]
-			for i := range records {
-				records[i].Reason = Summary(records[i])
-			}
-			return records, nil
+			return records[:min(limit, len(records))], nil
 		}
 	}
 }

@@ -62,15 +62,17 @@ func (t *transition) write(kind, actor, reason string, d data) {
 	if kind == KindStarted {
 		number++
 	}
-	raw, err := json.Marshal(d)
-	if err != nil {
-		panic("rollout: data of a record: " + err.Error()) // only strings and numbers in it
-	}
 	r := &Record{
 		Model: t.s.Model, Rollout: number, Time: t.now.Round(0).UTC(),
-		Kind: kind, Actor: actor, Reason: reason, Data: raw,
+		Kind: kind, Actor: actor, Reason: reason,
 	}
-	t.s = apply(t.s, *r, d)
+	before := t.s
+	t.s = apply(before, *r, d)
+	d.Text = tell(before, t.s, kind)
+	var err error
+	if r.Data, err = json.Marshal(d); err != nil {
+		panic("rollout: data of a record: " + err.Error()) // only strings and numbers in it
+	}
 	t.effects = append(t.effects, Write{r})
 }
 

@@ -110,7 +110,7 @@ func (s *State) goesOn() string {
 	if s.Wanted == nil || s.Wanted.Release == s.Stable {
 		return ""
 	}
-	return fmt.Sprintf("; `headgate retry %s` tries %s again, another release: in its file begins anew", s.Model, s.Wanted.Release)
+	return fmt.Sprintf("; `headgate retry %s` tries %s again, a new release: in the file begins another rollout", s.Model, s.Wanted.Release)
 }
 
 // by says who caused the phase, when, and in what words.

@@ -100,7 +100,8 @@ type Record struct {
 	Time    time.Time       `json:"time"`
 	Kind    string          `json:"kind" doc:"what happened, e.g. started"`
 	Actor   string          `json:"actor" doc:"who asked for it: config, timer, cli, a token's name"`
-	Reason  string          `json:"reason"`
+	Reason  string          `json:"reason" doc:"why, as it was given; empty: nothing was said"`
+	Summary string          `json:"summary" doc:"what happened, with versions and shares, and the reason"`
 	Data    json.RawMessage `json:"data,omitempty" doc:"details, which may change from release to release"`
 }
 
@@ -108,6 +109,7 @@ func recordOf(r rollout.Record) Record {
 	shown := Record{
 		Seq: r.Seq, Model: r.Model, Rollout: r.Rollout, Time: r.Time,
 		Kind: r.Kind, Actor: r.Actor, Reason: r.Reason,
+		Summary: rollout.Summary(r),
 	}
 	if json.Valid(r.Data) {
 		shown.Data = r.Data
