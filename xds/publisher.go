@@ -159,10 +159,14 @@ func (p *Publisher) publish(plan *routing.Plan, hold []string, emptyToo bool) {
 	snapshot, err := p.build(plan)
 	p.mu.Lock()
 	if err == nil && len(snapshot.Models) == 0 && !emptyToo {
-		if len(hold) > 0 && p.snapshot == nil {
+		if len(hold) > 0 {
+			// All are held: there is nothing to say to anyone. What serves
+			// besides them does so until one of them is known.
+			p.hold = heldIn(plan.Config, hold)
+			p.failed, p.failure = nil, nil
 			p.mu.Unlock()
 			p.signal()
-			return // all are held: there is nothing to say to anyone
+			return
 		}
 		err = errEmpty
 	}
@@ -215,6 +219,8 @@ type Delivery struct {
 	Waiting  []string // ids of the Envoys among them that have not acknowledged it, sorted
 	Late     []string // ids among Waiting that had 30 s and more
 	Rejected string   // Envoy's own words, when one refused it; the last accepted serves
+	// Unpublished is why the plan was given to no Envoy; the one before serves.
+	Unpublished string
 }
 
 // Delivery tells how far the model's part of the last published plan has come.
@@ -233,7 +239,7 @@ func (p *Publisher) Delivery(name string) Delivery {
 	}
 	var d Delivery
 	if failure != nil && (plan == nil || plan.Model(name) != failed.Model(name)) {
-		d.Rejected = failure.Error()
+		d.Unpublished = failure.Error()
 	}
 	now := time.Now()
 	for _, st := range p.allStreams() {

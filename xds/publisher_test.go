@@ -262,12 +262,12 @@ func TestEmptyPlanIsNotPublished(t *testing.T) {
 	if err := p.Err(); !errors.Is(err, errEmpty) {
 		t.Errorf("published: %v", err)
 	}
-	if d := p.Delivery("a"); d.Rejected == "" {
+	if d := p.Delivery("a"); d.Unpublished == "" || d.Rejected != "" {
 		t.Errorf("delivery %+v", d)
 	}
 	p.Publish(plans.plan(), nil)
 	delivered(t, p, 5*time.Second, "a")
-	if d := p.Delivery("a"); d.Rejected != "" || p.Err() != nil {
+	if d := p.Delivery("a"); d.Unpublished != "" || p.Err() != nil {
 		t.Errorf("delivery %+v, %v", d, p.Err())
 	}
 	p.Clear()
@@ -286,11 +286,16 @@ func TestAllHeld(t *testing.T) {
 	if err := p.Err(); err != nil {
 		t.Errorf("all models held: %v", err)
 	}
-	if d := p.Delivery("a"); d.Rejected != "" {
+	if d := p.Delivery("a"); d.Rejected != "" || d.Unpublished != "" {
 		t.Errorf("delivery of a held model: %+v", d)
 	}
 	if p.snapshot != nil {
 		t.Error("an empty snapshot is published")
+	}
+	p.Publish(newPlanner(t).set(simple("b")).plan(), []string{"a"})
+	p.Publish(newPlanner(t).plan(), []string{"a"})
+	if d := p.Delivery("a"); p.Err() != nil || d.Rejected != "" || d.Unpublished != "" || len(p.snapshot.Models) != 1 {
+		t.Errorf("all models held after another was published: %v, delivery %+v", p.Err(), d)
 	}
 }
 
@@ -301,10 +306,10 @@ func TestBrokenPlanIsNotPublished(t *testing.T) {
 	twin := simple("b")
 	twin.prefix = "/a"
 	p.Publish(plans.set(twin).plan(), nil)
-	if d := p.Delivery("b"); !strings.Contains(d.Rejected, "models.b: match") {
+	if d := p.Delivery("b"); !strings.Contains(d.Unpublished, "models.b: match") {
 		t.Errorf("delivery of b %+v", d)
 	}
-	if d := p.Delivery("a"); d.Rejected != "" {
+	if d := p.Delivery("a"); d.Unpublished != "" {
 		t.Errorf("delivery of a, which is as before: %+v", d)
 	}
 }

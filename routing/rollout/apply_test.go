@@ -45,12 +45,15 @@ func TestRefusedEdits(t *testing.T) {
 		g := midway(t)
 		before := g.fleet.plan
 		cfg := config(
-			churn(release("v2"), dropped(1), func(m *routing.Model) { m.Key.Name = "x-account" }),
+			churn(release("v2"), dropped(1), func(m *routing.Model) {
+				m.Key.Name = "x-account"
+				m.Places = []routing.Place{{Path: "key", At: routing.Position{File: "churn.yaml", Line: 9}}}
+			}),
 			churn(named("fraud"), dropped(1), release("v2"), func(m *routing.Model) { m.Steps[0].Kind = "magic" }),
 		)
 		err := g.Apply(t.Context(), cfg)
 		want := `churn.yaml:1: versions: v1: must stay, it serves 90% of the users
-churn.yaml:1: key: header x-account, absent: cookie: must stay "header x-user-id, absent: cookie" while the rollout of v2 runs, or users would change versions; promote it or roll it back first
+churn.yaml:9: key: header x-account, absent: cookie: must stay "header x-user-id, absent: cookie" while the rollout of v2 runs, or users would change versions; promote it or roll it back first
 fraud.yaml:1: rollout.steps[0]: magic: no code implements this kind of step; there is [traffic]
 fraud.yaml:1: versions: v1: must stay, it serves 100% of the users`
 		if err == nil || err.Error() != want {

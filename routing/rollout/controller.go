@@ -329,6 +329,6 @@ func writes(effects []Effect) []*Record {
 }
 
 func sameDelivery(a, b Delivery) bool {
-	return a.Envoys == b.Envoys && a.Rejected == b.Rejected &&
+	return a.Envoys == b.Envoys && a.Rejected == b.Rejected && a.Unpublished == b.Unpublished &&
 		slices.Equal(a.Waiting, b.Waiting) && slices.Equal(a.Late, b.Late)
 }

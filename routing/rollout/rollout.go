@@ -81,11 +81,13 @@ type Delivery struct {
 	Waiting  []string // ids of the Envoys among them that have not acknowledged it, sorted
 	Late     []string // ids among Waiting that had 30 s and more
 	Rejected string   // Envoy's own words, when one refused it; the last accepted serves
+	// Unpublished is why the plan was given to no Envoy; the one before serves.
+	Unpublished string
 }
 
 // Acknowledged tells whether there is an Envoy and each has the plan.
 func (d Delivery) Acknowledged() bool {
-	return d.Envoys > 0 && len(d.Waiting) == 0 && d.Rejected == ""
+	return d.Envoys > 0 && len(d.Waiting) == 0 && d.Rejected == "" && d.Unpublished == ""
 }
 
 // Prober asks whether a version's endpoints can be reached, before it gets its

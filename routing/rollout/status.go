@@ -68,9 +68,22 @@ func (v *View) tellRollout(out *Status, now time.Time) {
 	step := r.step()
 	p := kindOf(step).Progress(step, v.State.Elapsed(now))
 	if p.After > 0 && v.State.Phase == PhaseProgressing && !v.State.Clock.Since.IsZero() {
-		ends := now.Add(p.After).Round(0).UTC()
+		ends := v.State.stepEnds(step, now, p.After)
 		out.StepEnds = &ends
 	}
+}
+
+// stepEnds says when a step that has after to go ends. It is told by the moment
+// when the clock began to run, so that it is the same whenever it is asked for;
+// by now when the wall clock was set meanwhile.
+func (s *State) stepEnds(step routing.Step, now time.Time, after time.Duration) time.Time {
+	ends := now.Add(after).Round(0)
+	began := s.Clock.Since
+	stored := began.Add(kindOf(step).Progress(step, s.Elapsed(began)).After).Round(0)
+	if ends.Sub(stored).Abs() < time.Second {
+		ends = stored
+	}
+	return ends.Truncate(time.Millisecond).UTC()
 }
 
 // reason says in words why the model is where it is.
@@ -78,6 +91,9 @@ func (v *View) reason(now time.Time) string {
 	why := v.why(now)
 	if v.Stuck != nil {
 		why += "; nothing moves, because " + v.Stuck.Error()
+	}
+	if v.Delivery.Unpublished != "" && v.State.Known() {
+		why += "; no Envoy was told, because " + v.Delivery.Unpublished
 	}
 	if v.Delivery.Rejected != "" {
 		why += "; an Envoy refused it: " + v.Delivery.Rejected

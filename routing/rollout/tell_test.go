@@ -111,3 +111,24 @@ func TestWayOn(t *testing.T) {
 		}
 	}
 }
+
+// TestUnpublished: what headgate could not build is no Envoy's fault, and of a
+// model that is left alone nothing is to be published.
+func TestUnpublished(t *testing.T) {
+	d := Delivery{Envoys: 1, Unpublished: "no models"}
+	if d.Acknowledged() {
+		t.Error("acknowledged by an Envoy that was told nothing")
+	}
+	for name, tc := range map[string]struct {
+		way  []happened
+		want string
+	}{
+		"blocked": {[]happened{now(Configured{Wanted: wanted(), Held: []string{"v1"}})}, "the journal is empty, and Envoys hold v1: say which version serves with `headgate adopt churn VERSION`"},
+		"idle":    {[]happened{now(Configured{Wanted: wanted(releasing("v1"))})}, "v1 serves everyone; no Envoy was told, because no models"},
+	} {
+		s, at := reach(t, name, tc.way)
+		if got := StatusOf(View{State: s, Delivery: d}, at).Reason; got != tc.want {
+			t.Errorf("%s: %q, want %q", name, got, tc.want)
+		}
+	}
+}
