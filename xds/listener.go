@@ -107,13 +107,23 @@ func listener(l *routing.Listener, o Options) *listenerv3.Listener {
 	if l.TLS != nil {
 		chain.TransportSocket = downstreamTLS(l)
 	}
-	return &listenerv3.Listener{
+	out := &listenerv3.Listener{
 		Name:                          name,
 		Address:                       socketAddress(l.Address.Addr().String(), l.Address.Port()),
 		FilterChains:                  []*listenerv3.FilterChain{chain},
 		PerConnectionBufferLimitBytes: wrapperspb.UInt32(bufferLimit(o)),
 		EnableReusePort:               wrapperspb.Bool(o.SharePorts),
 	}
+	if !o.SharePorts {
+		// Workers that wait on one socket take connections as they wake up, and
+		// few clients with long connections could all be with one of them.
+		out.ConnectionBalanceConfig = &listenerv3.Listener_ConnectionBalanceConfig{
+			BalanceType: &listenerv3.Listener_ConnectionBalanceConfig_ExactBalance_{
+				ExactBalance: &listenerv3.Listener_ConnectionBalanceConfig_ExactBalance{},
+			},
+		}
+	}
+	return out
 }
 
 // bufferLimit leaves room for a body that is held while it is decided on:

@@ -146,3 +146,22 @@ func TestOneLine(t *testing.T) {
 		}
 	}
 }
+
+// A move together with a version that Envoy refuses: the model stays as it was,
+// where it was.
+func TestMoveWithARefusedCluster(t *testing.T) {
+	plans := newPlanner(t).set(simple("a"))
+	p := newPuppet(t, newLedger()).connect().want(plans.snapshot())
+	p.logged()
+	p.refuse = refuseBytes("127.6.6.6")
+	bad := moved(simple("a"), at8081)
+	bad.endpoints = map[string]string{"v1": "127.6.6.6:1"}
+	p.want(plans.set(bad).snapshot()).expect("cluster !a/v1", "cluster +a/v1").pass(time.Hour).expect()
+	if got := p.routes(at8080); got != "a/v1" || p.have[kindListener][at8080] == nil || p.acked("a") == nil {
+		t.Errorf("routes to %s", got)
+	}
+	p.want(plans.set(moved(simple("a"), at8081)).snapshot()).expectAcked("a").pass(5 * time.Second)
+	if p.routes(at8081) != "a/v1" || p.have[kindListener][at8080] != nil {
+		t.Errorf("routes to %s", p.routes(at8081))
+	}
+}
