@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -107,7 +108,7 @@ func (p *program) actionCommands() []*cobra.Command {
 }
 
 func (p *program) actionCommand(a action) *cobra.Command {
-	var reason string
+	var reason, output string
 	var wait bool
 	var timeout time.Duration
 	cmd := &cobra.Command{
@@ -118,7 +119,9 @@ func (p *program) actionCommand(a action) *cobra.Command {
 
 With --wait it returns when every connected Envoy has acknowledged. When they do
 not within --timeout, the exit code is 3: the command holds, and what is missing
-is named. When somebody else has undone it meanwhile, the exit code is 1.`,
+is named. When somebody else has undone it meanwhile, the exit code is 1. With
+-o json the status after the command is printed, as headgate status MODEL does,
+also when the exit code of --wait is 1 or 3.`,
 		Example:           a.example,
 		Args:              exactly("MODEL"),
 		ValidArgsFunction: p.completeModel,
@@ -129,11 +132,13 @@ is named. When somebody else has undone it meanwhile, the exit code is 1.`,
 	cmd.Flags().StringVar(&reason, "reason", "", "`TEXT` for the journal: why")
 	cmd.Flags().BoolVar(&wait, "wait", false, "wait until every connected Envoy has it")
 	cmd.Flags().DurationVar(&timeout, "timeout", 30*time.Second, "how long --wait waits")
+	outputFlag(cmd, &output, "text")
 	p.connectFlags(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if timeout <= 0 {
 			return usagef("--timeout: %v: must be more than 0s", timeout)
 		}
+		p.quiet = output == "json"
 		order := admin.Order{Reason: reason}
 		if len(args) > 1 {
 			order.Version = args[1]
@@ -147,12 +152,15 @@ is named. When somebody else has undone it meanwhile, the exit code is 1.`,
 			return err
 		}
 		if wait {
-			if m, err = p.wait(cmd.Context(), c, a, m, timeout); err != nil {
-				return err
-			}
+			m, err = p.wait(cmd.Context(), c, a, m, timeout)
 		}
-		p.stdout.printf("%s\n", summary(m.Status))
-		return nil
+		if output == "json" {
+			return cmp.Or(err, p.printJSON(m))
+		}
+		if err == nil {
+			p.stdout.printf("%s\n", summary(m.Status))
+		}
+		return err
 	}
 	return cmd
 }
@@ -195,7 +203,7 @@ func (p *program) wait(ctx context.Context, c *client, a action, m admin.Model, 
 // progress replaces the line that tells what is waited for. It shows on
 // terminals only.
 func (p *program) progress(line string) {
-	if p.screen.terminal {
+	if p.screen.terminal && !p.quiet {
 		p.stdout.printf("\r\x1b[K%s", shorten(line, p.screen.width-1))
 	}
 }

@@ -71,6 +71,9 @@ func TestCommandLines(t *testing.T) {
 		{"nothing", ""},
 		{"unknown-command", "statsu"},
 		{"unknown-flag", "status --wach"},
+		{"unknown-flag-far", "status --frobnicate"},
+		{"unknown-command-far", "frobnicate"},
+		{"envoys-help", "envoys --help"},
 		{"status-help", "status --help"},
 		{"run-help", "run --help"},
 		{"promote-help", "promote --help"},
@@ -146,7 +149,7 @@ var passing = []struct {
 	with    string
 }{
 	{regexp.MustCompile(`\b(for|since) \d+s\b`), "$1 Ns"},
-	{regexp.MustCompile(`\b(1h|59m\d\ds|1h30m|1h29m) left`), "T left"},
+	{regexp.MustCompile(`\bran \d+s, (1h|59m\d\ds|1h30m|1h29m) left( \(began.*)?`), "ran Ns, T left"},
 	{regexp.MustCompile(`\d{4}-\d\d-\d\d \d\d:\d\d:\d\dZ`), "YYYY-MM-DD hh:mm:ssZ"},
 	{regexp.MustCompile(`\b\d\d:\d\d UTC`), "hh:mm UTC"},
 	{regexp.MustCompile(`(not let in|what was read) \d+s ago`), "$1 Ns ago"},
@@ -241,6 +244,41 @@ func TestStatusJSON(t *testing.T) {
 		if !json.Valid([]byte(got.stdout)) || got.code != exitOK {
 			t.Errorf("%s: %+v", line, got)
 		}
+	}
+}
+
+// TestCommandJSON has the status after a command for scripts.
+func TestCommandJSON(t *testing.T) {
+	g := admintest.Start(t, admintest.Options{})
+	for _, tc := range []struct {
+		line, phase string
+		code        int
+	}{
+		{"pause churn -o json", "paused", exitOK},
+		{"resume churn -o json --wait", "progressing", exitOK},
+		{"rollback churn -o json --wait --timeout 200ms", "rolled_back", exitLosses},
+	} {
+		if tc.code == exitLosses {
+			g.Envoys.Freeze()
+		}
+		got := cli(t, strings.Fields(tc.line), "HEADGATE_ADMIN", g.Address)
+		var m map[string]any
+		if err := json.Unmarshal([]byte(got.stdout), &m); err != nil || m["phase"] != tc.phase || got.code != tc.code {
+			t.Errorf("%s: %+v: %v", tc.line, got, err)
+		}
+	}
+}
+
+// TestWhoAsked shows that the journal has the person where no tokens are.
+func TestWhoAsked(t *testing.T) {
+	g := admintest.Start(t, admintest.Options{})
+	for user, want := range map[string]string{"": "cli", "alice": "cli (alice)", "a\x1b[2J b(c)": "cli (ax1b2Jbc)"} {
+		got := cli(t, strings.Fields("pause churn"), "HEADGATE_ADMIN", g.Address, "USER", user)
+		records := g.Journal.Records()
+		if last := records[len(records)-1]; got.code != exitOK || last.Actor != want {
+			t.Errorf("%q: actor %q, want %q: %+v", user, last.Actor, want, got)
+		}
+		cli(t, strings.Fields("resume churn"), "HEADGATE_ADMIN", g.Address)
 	}
 }
 

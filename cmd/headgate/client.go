@@ -50,13 +50,14 @@ type client struct {
 	http  *http.Client
 	base  string // without a slash at the end
 	token string
+	user  string // who asks, as the system calls them; empty: unknown
 	shown string // the address, for messages
 }
 
 func (p *program) client() (*client, error) {
 	addr := cmp.Or(p.connect.admin, p.getenv("HEADGATE_ADMIN"), defaultAdmin)
 	transport := &http.Transport{Proxy: nil, ResponseHeaderTimeout: requestTimeout}
-	c := &client{http: &http.Client{Transport: transport, CheckRedirect: noRedirects}, shown: addr}
+	c := &client{http: &http.Client{Transport: transport, CheckRedirect: noRedirects}, shown: addr, user: cmp.Or(p.getenv("USER"), p.getenv("LOGNAME"), p.getenv("USERNAME"))}
 	if strings.HasPrefix(addr, "http://") || strings.HasPrefix(addr, "https://") {
 		u, err := url.Parse(addr)
 		if err != nil || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
@@ -138,6 +139,9 @@ func (c *client) do(ctx context.Context, method, path string, body []byte, v any
 	req.Header.Set("User-Agent", "headgate/"+version())
 	if body != nil {
 		req.Header.Set("Content-Type", "application/json")
+	}
+	if user := plain(c.user); user != "" {
+		req.Header.Set(admin.UserHeader, user)
 	}
 	if c.token != "" {
 		req.Header.Set("Authorization", "Bearer "+c.token)

@@ -19,10 +19,14 @@ func (p *program) historyCommand() *cobra.Command {
 	var output string
 	var limit int
 	cmd := &cobra.Command{
-		Use:               "history MODEL",
-		GroupID:           "look",
-		Short:             "What happened to a model, newest first",
-		Long:              "history shows the newest records of MODEL in the journal: who did what, when and why.",
+		Use:     "history MODEL",
+		GroupID: "look",
+		Short:   "What happened to a model, newest first",
+		Long: `history shows the newest records of MODEL in the journal: who did what, when and why.
+
+BY is the name of a token, or without tokens "cli" with the user who typed the
+command, "api" for other clients; "config" is an edited file, "timer" the end of
+a step.`,
 		Example:           "  headgate history churn\n  headgate history churn --limit 500 -o json",
 		Args:              exactly("MODEL"),
 		ValidArgsFunction: p.completeModel,
@@ -60,7 +64,13 @@ func (p *program) envoysCommand() *cobra.Command {
 		Use:     "envoys",
 		GroupID: "look",
 		Short:   "The Envoys that are connected",
-		Long:    "envoys shows which Envoys are connected, and whether they have acknowledged all that was sent.",
+		Long: `envoys shows which Envoys are connected.
+
+  FOR      since when it is connected
+  STATE    "has all" when it has acknowledged all that was sent
+  RECORDS  "yes" when its access log reaches headgate: without, its requests are
+           missing in the counts of status
+  REMARK   what it refused, in its own words, or what is wrong with its bootstrap`,
 		Example: "  headgate envoys\n  headgate envoys -o json",
 		Args:    cobra.NoArgs,
 	}

@@ -38,6 +38,7 @@ type program struct {
 	screen         screen // of stdout
 	connect        connectOptions
 	began          bool // the command line was fine, a command runs
+	quiet          bool // stdout is for a script: no progress on it
 }
 
 // output remembers the first error of writing, so that a command whose output
@@ -102,7 +103,7 @@ other commands but validate, schema and bootstrap ask a headgate that runs.`,
   headgate promote churn --reason "looks good" --wait`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
-		Args:          cobra.NoArgs,
+		Args:          unknownCommand,
 		PersistentPreRun: func(*cobra.Command, []string) {
 			p.began = true
 		},
@@ -112,6 +113,7 @@ other commands but validate, schema and bootstrap ask a headgate that runs.`,
 			return usagef("")
 		},
 	}
+	root.SetFlagErrorFunc(flagError)
 	root.CompletionOptions.SetDefaultShellCompDirective(cobra.ShellCompDirectiveNoFileComp)
 	root.AddGroup(
 		&cobra.Group{ID: "server", Title: "Servers:"},

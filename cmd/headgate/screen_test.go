@@ -135,6 +135,25 @@ func TestModelOnAScreen(t *testing.T) {
 	}
 }
 
+// TestTimesAddUp looks at a step that waited, or was paused.
+func TestTimesAddUp(t *testing.T) {
+	for _, tc := range []struct {
+		began, left time.Duration
+		step, want  string
+	}{
+		{40 * time.Minute, 80 * time.Minute, "2h0m0s", "ran 40m, 1h20m left"},
+		{time.Hour, 80 * time.Minute, "2h0m0s", "ran 40m, 1h20m left (began 1h ago: pauses and waiting for Envoys do not count)"},
+		{2700 * time.Millisecond, 7300 * time.Millisecond, "10s", "ran 2s, 8s left"},
+		{time.Hour, 0, "", "since 1h"},
+	} {
+		m := example().Status
+		m.StepStarted, m.StepEnds = minus(tc.began), minus(-tc.left)
+		if got := stepState(m, rollout.StepStatus{For: tc.step}, noon); got != tc.want {
+			t.Errorf("%+v: %s", tc, got)
+		}
+	}
+}
+
 // TestTroubleIsSeen looks at the line of a model whose candidate fails.
 func TestTroubleIsSeen(t *testing.T) {
 	for _, tc := range []struct {

@@ -24,10 +24,22 @@ func (p *program) statusCommand() *cobra.Command {
 		Short:   "Where models are in their releases",
 		Long: `status shows every model, or one MODEL with its steps, the shares wanted and
 served, errors and latency of each version. The exit code is 1 when there is no
-such model.
+such model, or no configuration is in force.
 
-With --watch it goes on: on a terminal it redraws, elsewhere it prints what has
-changed, with -o json one line each time.`,
+  ACK        whether every Envoy has the weights, else how many of them
+  REQ/MIN    requests of the last minute, ERRORS the share of 5xx, resets and
+             timeouts among them
+  WANTED     share of the users by the present weights
+  SERVED     share of the requests since every Envoy has them, at most of the
+             last minute; "-" when there are none
+  ENDPOINTS  "answer" when one of them at least takes a connection from headgate
+
+Steps are counted from 1; step in -o json counts from 0. The time of a step runs
+only while every Envoy has its share and nobody has paused it.
+
+With --watch it goes on: on a terminal it redraws, elsewhere it prints when
+something but the clock and the counters has changed; with -o json one line each
+time, for counters too.`,
 		Example: `  headgate status
   headgate status churn --watch
   headgate status churn -o json | jq .weights`,

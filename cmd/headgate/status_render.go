@@ -133,7 +133,7 @@ func (s screen) steps(w *strings.Builder, m rollout.Status, now time.Time) {
 		case i < m.Step:
 			state, colour = "done", faint
 		case i == m.Step:
-			mark, state = ">", stepState(m, now)
+			mark, state = ">", stepState(m, step, now)
 		}
 		rows = append(rows, []cell{
 			text(mark), number(strconv.Itoa(i + 1)), text(string(step.Kind)).in(colour),
@@ -144,18 +144,32 @@ func (s screen) steps(w *strings.Builder, m rollout.Status, now time.Time) {
 	s.table(w, "  ", []string{"", "STEP", "KIND", "SHARE", "FOR", "STATE"}, rows)
 }
 
-// stepState tells how far the step that runs is.
-func stepState(m rollout.Status, now time.Time) string {
+// stepState tells how far the step that runs is. Times add up: what has run and
+// what is left is what the file says. Only time counts in which every Envoy had
+// the share and nobody had paused, so what has run can be less than what has
+// gone by.
+func stepState(m rollout.Status, step rollout.StepStatus, now time.Time) string {
 	switch {
 	case m.Phase == rollout.PhasePaused:
 		return "paused"
 	case m.StepStarted == nil:
 		return "waits for the Envoys"
-	case m.StepEnds != nil && m.StepEnds.After(now):
-		return fmt.Sprintf("since %s, %s left", ago(now.Sub(*m.StepStarted)), ago(m.StepEnds.Sub(now)))
-	default:
-		return "since " + ago(now.Sub(*m.StepStarted))
 	}
+	passed := now.Sub(*m.StepStarted)
+	whole, err := time.ParseDuration(step.For)
+	if m.StepEnds == nil || err != nil || !m.StepEnds.After(now) {
+		return "since " + ago(passed)
+	}
+	left := m.StepEnds.Sub(now)
+	if whole >= time.Second { // shown in seconds: what has run is rounded down, what is left up
+		left = min((left + time.Second - 1).Truncate(time.Second), whole)
+	}
+	ran := whole - left
+	state := fmt.Sprintf("ran %s, %s left", ago(ran), ago(left))
+	if passed-ran > 2*time.Second {
+		state += fmt.Sprintf(" (began %s ago: pauses and waiting for Envoys do not count)", ago(passed))
+	}
+	return state
 }
 
 func (s screen) versions(w *strings.Builder, m admin.Model) {

@@ -37,12 +37,12 @@ func ParseAddress(addr string) (network, address string, err error) {
 func CheckExposure(addr string, tokens bool) error {
 	local, err := isLocal(addr)
 	if err != nil {
-		return fmt.Errorf("admin address %w", err)
+		return fmt.Errorf("--admin %w", err)
 	}
 	if local || tokens {
 		return nil
 	}
-	return fmt.Errorf("admin address %s: is beyond loopback: needs --admin-tokens FILE, "+
+	return fmt.Errorf("--admin %s: is beyond loopback: needs --admin-tokens FILE, "+
 		"or everybody who can connect could move traffic; listen on 127.0.0.1 or on unix:PATH otherwise", addr)
 }
 
@@ -51,12 +51,12 @@ func CheckExposure(addr string, tokens bool) error {
 func CheckGRPCExposure(addr string, mutualTLS bool) error {
 	local, err := isLocal(addr)
 	if err != nil {
-		return fmt.Errorf("grpc address %w", err)
+		return fmt.Errorf("--grpc %w", err)
 	}
 	if local || mutualTLS {
 		return nil
 	}
-	return fmt.Errorf("grpc address %s: is beyond loopback: needs mutual TLS (--grpc-cert, --grpc-key and --grpc-client-ca), "+
+	return fmt.Errorf("--grpc %s: is beyond loopback: needs mutual TLS (--grpc-cert, --grpc-key and --grpc-client-ca), "+
 		"or everybody who can connect could read the configuration and forge records; listen on 127.0.0.1 or on unix:PATH otherwise", addr)
 }
 
@@ -88,7 +88,11 @@ func Listen(ctx context.Context, addr string) (net.Listener, error) {
 		return nil, err
 	}
 	if network == "tcp" {
-		return new(net.ListenConfig).Listen(ctx, network, address)
+		l, err := new(net.ListenConfig).Listen(ctx, network, address)
+		if errors.Is(err, syscall.EADDRINUSE) {
+			err = fmt.Errorf("%w (does another headgate run here? `headgate status --admin %s` asks it; give this one another address)", err, addr)
+		}
+		return l, err
 	}
 	if err := removeStale(ctx, address); err != nil {
 		return nil, err

@@ -83,3 +83,16 @@ func TestListenOnUnixSocket(t *testing.T) {
 		t.Errorf("the file is gone: %v", err)
 	}
 }
+
+// TestTakenAddress tells what is probably wrong when a second headgate starts.
+func TestTakenAddress(t *testing.T) {
+	l, err := admin.Listen(t.Context(), "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	_, err = admin.Listen(t.Context(), l.Addr().String())
+	if err == nil || !strings.Contains(err.Error(), "does another headgate run here?") {
+		t.Errorf("%v", err)
+	}
+}

@@ -98,7 +98,7 @@ func TestCommands(t *testing.T) {
 	if m := decode[admin.Model](t, post("pause", `{"reason":"lunch"}`)); m.Phase != rollout.PhasePaused {
 		t.Errorf("after pause: %s", m.Phase)
 	}
-	if p := post("pause", "{}").problem(t); p.Status != 409 || p.Detail != "it is paused already" {
+	if p := post("pause", "{}").problem(t); p.Status != 409 || p.Detail != "churn is paused already; `headgate resume churn` goes on" {
 		t.Errorf("pause twice: %+v", p)
 	}
 	decode[admin.Model](t, post("resume", "{}"))

@@ -2,7 +2,6 @@ package admin
 
 import (
 	"encoding/json"
-	"errors"
 	"net/http"
 	"strconv"
 	"time"
@@ -45,7 +44,8 @@ func (a *api) addCommands(s *Server) {
 
 func (a *api) command(w http.ResponseWriter, r *http.Request, action rollout.Action) error {
 	model := r.PathValue("model")
-	if _, ok := a.Controller.Status(model); !ok {
+	before, ok := a.Controller.Status(model)
+	if !ok {
 		return Problemf(http.StatusNotFound, "there is no model %q", model)
 	}
 	var order Order
@@ -65,26 +65,13 @@ func (a *api) command(w http.ResponseWriter, r *http.Request, action rollout.Act
 		Actor: CallerOf(r.Context()).Name, Reason: order.Reason,
 	})
 	if err != nil {
-		return refusal(err)
+		return refusal(err, before, action)
 	}
 	m, err := a.describe(model)
 	if err != nil {
 		return err
 	}
 	return WriteJSON(w, m)
-}
-
-// refusal says why a command was not carried out.
-func refusal(err error) *Problem {
-	var refused rollout.Refused
-	switch {
-	case errors.As(err, &refused):
-		return Problemf(http.StatusConflict, "%s", refused.Error())
-	case errors.Is(err, rollout.ErrUnknownModel):
-		return Problemf(http.StatusNotFound, "%s", err)
-	default: // the journal, or the end of the process
-		return Problemf(http.StatusServiceUnavailable, "%s", err)
-	}
 }
 
 // History is the answer of GET /v1/models/{model}/history.

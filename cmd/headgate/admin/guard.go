@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/netip"
 	"strings"
+	"unicode"
 )
 
 // securityHeaders stand on every answer. A route that serves pages replaces
@@ -94,6 +95,9 @@ func (s *Server) authenticate(r *http.Request, needed Role) (Caller, *Problem) {
 		name := "api"
 		if strings.HasPrefix(r.UserAgent(), "headgate/") {
 			name = "cli"
+			if user := userName(r.Header.Get(UserHeader)); user != "" {
+				name = "cli (" + user + ")"
+			}
 		}
 		return Caller{Name: name, Role: RoleAdmin}, nil
 	}
@@ -109,6 +113,21 @@ func (s *Server) authenticate(r *http.Request, needed Role) (Caller, *Problem) {
 		return caller, Problemf(http.StatusForbidden, "%s is %s: this needs %s", caller.Name, caller.Role, needed)
 	}
 	return caller, nil
+}
+
+// UserHeader is where headgate's own commands say for whom they ask. It is
+// noted, and proves nothing.
+const UserHeader = "X-Headgate-User"
+
+// userName keeps of a name what can stand in a journal.
+func userName(name string) string {
+	kept := strings.Map(func(r rune) rune {
+		if r < 0x80 && (unicode.IsLetter(r) || unicode.IsDigit(r)) || strings.ContainsRune("._-@", r) {
+			return r
+		}
+		return -1
+	}, name)
+	return kept[:min(len(kept), 64)]
 }
 
 func checkBody(w http.ResponseWriter, r *http.Request, route Route) *Problem {

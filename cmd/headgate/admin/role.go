@@ -26,7 +26,7 @@ func (r Role) includes(needed Role) bool {
 
 // Caller is who sent a request.
 type Caller struct {
-	Name string // of the token; without tokens "cli" for headgate's own, else "api"
+	Name string // of the token; without tokens "cli" or "cli (USER)" for headgate's own, else "api"
 	Role Role
 }
 
