@@ -175,7 +175,7 @@ func TestFaultFirstStartWithoutFiles(t *testing.T) {
 			}
 			if status, body, err := g.get("/readyz"); err != nil || status != http.StatusServiceUnavailable {
 				t.Errorf("/readyz: HTTP %d, %v: %s, want 503", status, err, body)
-			} else if why := "no configuration is in force: " + g.conf; tc.name != "empty" && !strings.Contains(string(body), why) {
+			} else if why := "no configuration is in force: " + g.conf; tc.name != "empty" && !strings.Contains(body, why) {
 				t.Errorf("/readyz does not say %q: %s", why, body)
 			}
 			if !p.closed() {
