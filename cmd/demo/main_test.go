@@ -118,7 +118,7 @@ func TestInterruptEndsEverything(t *testing.T) {
 		t.Errorf("exit code %d: %s", code, logged(errs))
 	}
 	for _, a := range addresses {
-		if _, err := http.Get("http://" + a + "/healthz"); !errors.Is(err, syscall.ECONNREFUSED) { //nolint:bodyclose // must fail
+		if _, err := http.Get("http://" + a + "/healthz"); !errors.Is(err, syscall.ECONNREFUSED) {
 			t.Errorf("%s: %v, want connection refused", a, err)
 		}
 	}
