@@ -1,12 +1,16 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
+	"path/filepath"
 
 	"github.com/spf13/cobra"
 
+	"github.com/headgate/headgate/cmd/headgate/admin"
 	"github.com/headgate/headgate/envoy"
 	"github.com/headgate/headgate/routing/config"
 	"github.com/headgate/headgate/xds"
@@ -14,41 +18,87 @@ import (
 
 func (p *program) validateCommand() *cobra.Command {
 	var output string
+	var running bool
 	cmd := &cobra.Command{
 		Use:     "validate DIR",
 		GroupID: "config",
 		Short:   "Check a configuration directory",
 		Long: `validate reads DIR as run and serve do, and prints every mistake in all of its
-files with file, line, path and rule. The exit code is 1 when there is one.`,
-		Example: "  headgate validate models/\n  headgate validate models/ -o json",
+files with file, line, path and rule. The exit code is 1 when there is one.
+
+What is fine by itself can still be refused by a headgate in the middle of a
+rollout, like a version taken away that has users. With --running, or --admin,
+the files are sent to it and it tells whether it would take them now. Nothing
+changes by that.`,
+		Example: "  headgate validate models/\n  headgate validate models/ -o json\n  headgate validate models/ --running",
 		Args:    exactly("DIR"),
 		ValidArgsFunction: func(*cobra.Command, []string, string) ([]cobra.Completion, cobra.ShellCompDirective) {
 			return nil, cobra.ShellCompDirectiveFilterDirs
 		},
 	}
 	outputFlag(cmd, &output, "text")
-	cmd.RunE = func(_ *cobra.Command, args []string) error {
+	cmd.Flags().BoolVar(&running, "running", false, "ask the running headgate too")
+	p.connectFlags(cmd)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		loaded, err := config.Load(args[0])
-		mistakes := mistakesOf(err)
-		if output == "json" {
+		mistakes, asked := mistakesOf(err), ""
+		if err == nil && (running || cmd.Flags().Changed("admin")) {
+			if mistakes, asked, err = p.askCheck(cmd.Context(), args[0]); err != nil {
+				return err
+			}
+		}
+		switch {
+		case output == "json":
 			if err := p.printJSON(mistakes); err != nil {
 				return err
 			}
-		} else if err == nil {
-			p.stdout.printf("%s: fine: %s, %s\n", plain(args[0]),
-				count(len(loaded.Models), "model"), count(len(loaded.Listeners), "listener"))
-		} else {
+		case len(mistakes) == 0:
+			p.stdout.printf("%s: fine: %s, %s%s\n", plain(args[0]),
+				count(len(loaded.Models), "model"), count(len(loaded.Listeners), "listener"), plain(asked))
+		default:
 			for _, mistake := range mistakes {
 				p.stdout.printf("%s\n", plain(mistake.Error()))
 			}
 			p.stderr.printf("headgate: %s: %s\n", plain(args[0]), count(len(mistakes), "mistake"))
 		}
-		if err != nil {
+		if len(mistakes) > 0 {
 			return exitf(exitNo, "")
 		}
 		return nil
 	}
 	return cmd
+}
+
+// askCheck has a running headgate look at the files of dir.
+func (p *program) askCheck(ctx context.Context, dir string) (mistakes config.Errors, asked string, err error) {
+	c, err := p.client()
+	if err != nil {
+		return nil, "", err
+	}
+	watching, stop := context.WithCancel(ctx)
+	defer stop()
+	read, open := <-config.Watch(watching, dir, config.Options{Log: slog.New(slog.DiscardHandler)})
+	switch {
+	case !open:
+		return nil, "", ctx.Err()
+	case read.Err != nil: // edited since it was fine
+		return mistakesOf(read.Err), "", nil
+	}
+	body := admin.ConfigFiles{Files: map[string][]byte{}}
+	for name, content := range read.Contents.Files {
+		if filepath.IsLocal(name) { // an absolute name is read on headgate's machine
+			body.Files[name] = content
+		}
+	}
+	var answer admin.ConfigCheck
+	if err := c.post(ctx, "/v1/config/check", body, &answer); err != nil {
+		return nil, "", err
+	}
+	mistakes = config.Errors{}
+	for _, l := range answer.Errors {
+		mistakes = append(mistakes, config.Error{File: l.File, Line: l.Line, Path: l.Path, Message: l.Message})
+	}
+	return mistakes, "; the headgate at " + c.shown + " would take it now", nil
 }
 
 // mistakesOf lists what config.Load found; never nil.

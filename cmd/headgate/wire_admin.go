@@ -46,6 +46,7 @@ func (s *server) openAdmin(ctx context.Context) error {
 		Endpoints:  s.probes.endpoints,
 		Envoys:     s.envoys,
 		Config:     s.files.status,
+		Check:      (&checker{dir: s.state.Path(), controller: s.controller}).check,
 		Unready:    s.unready,
 		Metrics:    collector.Handler(),
 		Version:    buildVersion(),

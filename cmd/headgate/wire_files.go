@@ -332,12 +332,17 @@ func readKept(path string) (*routing.Config, error) {
 	if err := json.Unmarshal(data, &k); err != nil {
 		return nil, fmt.Errorf("kept configuration %s: %w", path, err)
 	}
-	dir, err := os.MkdirTemp(filepath.Dir(path), ".config-")
+	return loadContents(filepath.Dir(path), k.Files)
+}
+
+// loadContents unpacks files beneath dir, for as long as the parser reads them.
+func loadContents(dir string, files map[string][]byte) (*routing.Config, error) {
+	dir, err := os.MkdirTemp(dir, ".config-")
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
-	for name, content := range k.Files {
+	for name, content := range files {
 		if !filepath.IsLocal(name) {
 			continue // an absolute name is read where it is
 		}

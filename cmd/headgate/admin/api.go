@@ -60,6 +60,9 @@ type Sources struct {
 	Endpoints func(model, version string) (Reachability, string)
 	Envoys    func() Envoys
 	Config    func() Config
+	// Check tells why the files, by their names in a configuration directory,
+	// would not be taken now. It changes nothing.
+	Check func(ctx context.Context, files map[string][]byte) ([]ConfigLine, error)
 	// Unready returns what is missing before headgate can do its work.
 	Unready func() []string
 	Metrics http.Handler
@@ -117,6 +120,13 @@ func AddAPI(s *Server, sources Sources) {
 			Method: http.MethodGet, Path: "/v1/config", Role: RoleViewer,
 			Summary: "The configuration in force, and what is wrong with the files as they are now.", Answer: Config{},
 			Handler: a.showConfig,
+		})
+	}
+	if a.Check != nil {
+		s.Handle(Route{
+			Method: http.MethodPost, Path: "/v1/config/check", Role: RoleOperator, MaxBody: maxFiles,
+			Summary: "Whether files would be taken as the configuration now. Nothing changes.",
+			Body:    ConfigFiles{}, Answer: ConfigCheck{}, Handler: a.checkConfig,
 		})
 	}
 }

@@ -202,7 +202,7 @@ func TestAnswersAreAsDescribed(t *testing.T) {
 	seen := map[string]bool{}
 	for _, request := range []string{
 		"GET /livez", "GET /readyz", "GET /metrics", "GET /v1/version", "GET /v1/openapi.json",
-		"GET /v1/models", "GET /v1/models/churn", "GET /v1/models/fraud", "GET /v1/models/nobody", "GET /v1/envoys", "GET /v1/config",
+		"GET /v1/models", "GET /v1/models/churn", "GET /v1/models/fraud", "GET /v1/models/nobody", "GET /v1/envoys", "GET /v1/config", "POST /v1/config/check",
 		"POST /v1/models/churn/pause", "POST /v1/models/churn/pause", "POST /v1/models/churn/resume", "POST /v1/models/churn/skip",
 		"POST /v1/models/churn/rollback", "POST /v1/models/churn/retry", "POST /v1/models/churn/promote", "POST /v1/models/churn/adopt",
 		"GET /v1/models/churn/history", "GET /v1/models/churn/history?limit=x",
@@ -289,5 +289,29 @@ func TestServerEndsWithOpenStreams(t *testing.T) {
 	}
 	if took := time.Since(began); took > 2*time.Second {
 		t.Errorf("took %v to end", took)
+	}
+}
+
+// TestCheckConfig asks about files, and about names that lead out of a
+// directory.
+func TestCheckConfig(t *testing.T) {
+	g := admintest.Start(t, admintest.Options{})
+	post := func(body string) answer { return call(t, g, "POST", "/v1/config/check", body) }
+	if c := decode[admin.ConfigCheck](t, post(`{"files":{"churn.yaml":"eA=="}}`)); !c.OK || len(c.Errors) != 0 {
+		t.Errorf("fine: %+v", c)
+	}
+	if c := decode[admin.ConfigCheck](t, post(`{}`)); c.OK || len(c.Errors) != 1 {
+		t.Errorf("refused: %+v", c)
+	}
+	for _, name := range []string{"../churn.yaml", "/etc/passwd", ""} {
+		if p := post(`{"files":{"` + name + `":""}}`).problem(t); p.Status != 400 {
+			t.Errorf("%q: %+v", name, p)
+		}
+	}
+	if a := post(`{"files":{"big":"` + strings.Repeat("A", 100<<10) + `"}}`); a.status != 200 {
+		t.Errorf("100 KiB: %d", a.status)
+	}
+	if p := call(t, g, "POST", "/v1/models/churn/pause", `{"reason":"`+strings.Repeat("A", 100<<10)+`"}`).problem(t); p.Status != 413 {
+		t.Errorf("100 KiB elsewhere: %+v", p)
 	}
 }

@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -138,10 +139,11 @@ func checkBody(w http.ResponseWriter, r *http.Request, route Route) *Problem {
 	if err != nil || media != "application/json" {
 		return Problemf(http.StatusUnsupportedMediaType, "content-type %q: must be application/json", r.Header.Get("Content-Type"))
 	}
-	if r.ContentLength > maxBody {
-		return Problemf(http.StatusRequestEntityTooLarge, "the body must be at most %d bytes", maxBody)
+	limit := cmp.Or(route.MaxBody, maxBody)
+	if r.ContentLength > limit {
+		return Problemf(http.StatusRequestEntityTooLarge, "the body must be at most %d bytes", limit)
 	}
-	r.Body = http.MaxBytesReader(w, r.Body, maxBody)
+	r.Body = http.MaxBytesReader(w, r.Body, limit)
 	return nil
 }
 

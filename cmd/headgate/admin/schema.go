@@ -32,6 +32,8 @@ func (c schemas) of(t reflect.Type) schema {
 		return schema{"type": "string", "format": "date-time"}
 	case reflect.TypeFor[json.RawMessage]():
 		return schema{}
+	case reflect.TypeFor[[]byte]():
+		return schema{"type": "string", "contentEncoding": "base64"}
 	}
 	switch t.Kind() {
 	case reflect.Pointer:

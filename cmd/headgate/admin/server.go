@@ -57,6 +57,7 @@ type Route struct {
 	Role    Role   // needed at least
 	Summary string // a sentence
 	Params  []Param
+	MaxBody int64  // of the request, in bytes; 0: 64 KiB
 	Body    any    // a value of the type that the JSON body is decoded to; nil: takes none
 	Answer  any    // a value of the type that the answer has; nil: see Media
 	Media   string // type of an answer that is not JSON

@@ -2,6 +2,7 @@ package admin
 
 import (
 	"net/http"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -44,6 +45,20 @@ type Config struct {
 	Errors    []ConfigLine `json:"errors" doc:"what is wrong with the files as they are now"`
 }
 
+// maxFiles bounds the body of a check, in bytes.
+const maxFiles = 64 << 20
+
+// ConfigFiles is the body of POST /v1/config/check.
+type ConfigFiles struct {
+	Files map[string][]byte `json:"files" doc:"contents in base64, by their names in the directory"`
+}
+
+// ConfigCheck is the answer of POST /v1/config/check.
+type ConfigCheck struct {
+	OK     bool         `json:"ok" doc:"the files would be taken now"`
+	Errors []ConfigLine `json:"errors" doc:"why not"`
+}
+
 // ConfigLine is one mistake in the configuration.
 type ConfigLine struct {
 	File    string `json:"file"`
@@ -79,4 +94,21 @@ func (a *api) showConfig(w http.ResponseWriter, _ *http.Request) error {
 	c := a.Config()
 	c.Errors = notNil(c.Errors)
 	return WriteJSON(w, c)
+}
+
+func (a *api) checkConfig(w http.ResponseWriter, r *http.Request) error {
+	var body ConfigFiles
+	if err := ReadJSON(r, &body); err != nil {
+		return err
+	}
+	for name := range body.Files {
+		if !filepath.IsLocal(name) {
+			return Problemf(http.StatusBadRequest, "files: %q: must be a name inside of the directory", name)
+		}
+	}
+	lines, err := a.Check(r.Context(), body.Files)
+	if err != nil {
+		return err
+	}
+	return WriteJSON(w, ConfigCheck{OK: len(lines) == 0, Errors: notNil(lines)})
 }

@@ -124,6 +124,12 @@ func (g *Gate) sources(metrics http.Handler) admin.Sources {
 			defer g.mu.Unlock()
 			return g.config
 		},
+		Check: func(_ context.Context, files map[string][]byte) ([]admin.ConfigLine, error) {
+			if _, ok := files["churn.yaml"]; !ok {
+				return []admin.ConfigLine{{Path: "churn", Message: "a rollout runs"}}, nil
+			}
+			return nil, nil
+		},
 		Unready: func() []string {
 			g.mu.Lock()
 			defer g.mu.Unlock()
