@@ -52,10 +52,9 @@ To ask before a file is saved there, see headgate validate --help.`,
 
 func (p *program) printConfig(c admin.Config, now time.Time) {
 	facts := [][]cell{{text("directory"), text(c.Directory)}}
-	switch {
-	case c.Loaded == nil:
+	if c.Loaded == nil {
 		facts = append(facts, []cell{text("in force"), text("nothing").in(red)})
-	default:
+	} else {
 		facts = append(facts, []cell{text("in force"), text("what was read " + ago(now.Sub(*c.Loaded)) + " ago")},
 			[]cell{text("hash"), text(c.Hash)})
 	}

@@ -206,7 +206,7 @@ func (g *Gate) SetConfig(c admin.Config) {
 // present weights of churn.
 func (g *Gate) Settle() {
 	if s, _ := g.Controller.Status("churn"); s.StepStarted != nil {
-		time.Sleep(time.Until(s.StepStarted.Add(compare.Tick)))
+		<-time.After(time.Until(s.StepStarted.Add(compare.Tick)))
 	}
 }
 
