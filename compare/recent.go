@@ -2,7 +2,7 @@ package compare
 
 import "time"
 
-// What [Ledger.Lately] keeps of a version: about 2.5 kB once it has requests.
+// What [Ledger.Lately] keeps of a version: about 5 kB once it has requests.
 const (
 	// Tick is how exactly Lately tells times.
 	Tick = 500 * time.Millisecond
