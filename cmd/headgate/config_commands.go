@@ -13,7 +13,6 @@ import (
 	"github.com/headgate/headgate/cmd/headgate/admin"
 	"github.com/headgate/headgate/envoy"
 	"github.com/headgate/headgate/routing/config"
-	"github.com/headgate/headgate/xds"
 )
 
 func (p *program) validateCommand() *cobra.Command {
@@ -212,9 +211,7 @@ func (b *bootstrapFlags) render() ([]byte, error) {
 	if b.ca != "" || b.cert != "" || b.key != "" {
 		options.TLS = &envoy.TLS{CA: b.ca, Certificate: b.cert, Key: b.key, ServerName: b.tlsServiceName}
 	}
-	for shard := range xds.RuntimeShards {
-		options.RuntimeLayers = append(options.RuntimeLayers, xds.RuntimeLayerName(shard))
-	}
+	options.RuntimeLayers = runtimeLayers()
 	bootstrap, err := envoy.Bootstrap(options)
 	if err != nil {
 		return nil, err

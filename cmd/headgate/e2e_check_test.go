@@ -13,11 +13,7 @@ import (
 // would be refused in the middle of a rollout.
 func TestValidateAsksTheRunningHeadgate(t *testing.T) {
 	t.Parallel()
-	p := newPair(t)
-	g := newGate(t, "run")
-	g.write("churn.yaml", p.file("v1"))
-	g.start().ready()
-	g.serving("churn", "v1", 100)
+	p, g := servedPair(t)
 	middle := p.file("v2", "{traffic: 50%}", "{traffic: 100%}")
 	g.write("churn.yaml", middle)
 	g.serving("churn", "v2", 50)

@@ -28,11 +28,7 @@ func (g *gate) diskFull() (room func()) {
 // changes are refused with the reason, and all goes on when there is room.
 func TestFaultDiskFull(t *testing.T) {
 	t.Parallel()
-	p := newPair(t)
-	g := newGate(t, "run")
-	g.write("churn.yaml", p.file("v1"))
-	g.start().ready()
-	g.serving("churn", "v1", 100)
+	p, g := servedPair(t)
 	p.answers(g)
 	g.write("churn.yaml", p.file("v2", "{traffic: 10%}", "{traffic: 50%}", "{traffic: 100%}"))
 	before := g.await("churn", "the step", func(s rollout.Status) bool { return settled(s) && s.Weights["v2"] == 10 })

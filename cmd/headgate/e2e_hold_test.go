@@ -13,11 +13,7 @@ import (
 // somebody says what is true of the one takes nothing from the other.
 func TestFaultEmptyJournalOfTwo(t *testing.T) {
 	t.Parallel()
-	p := newPair(t)
-	g := newGate(t, "run")
-	g.write("churn.yaml", p.file("v1"))
-	g.start().ready()
-	g.serving("churn", "v1", 100)
+	p, g := servedPair(t)
 	p.answers(g)
 	g.write("churn.yaml", p.file("v2", "{traffic: 30%}", "{traffic: 100%}"))
 	other := strings.NewReplacer("model: churn", "model: other", "/predict", "/other").Replace(p.file("v1"))

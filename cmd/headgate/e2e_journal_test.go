@@ -20,11 +20,7 @@ import (
 // so and ends, Envoy serves on, and the way back is the one that it names.
 func TestFaultSpoiledJournal(t *testing.T) {
 	t.Parallel()
-	p := newPair(t)
-	g := newGate(t, "run")
-	g.write("churn.yaml", p.file("v1"))
-	g.start().ready()
-	g.serving("churn", "v1", 100)
+	p, g := servedPair(t)
 	p.answers(g)
 	g.write("churn.yaml", p.file("v2", "{traffic: 30%}", "{traffic: 100%}"))
 	before := g.await("churn", "the step", func(s rollout.Status) bool { return settled(s) && s.Weights["v2"] == 30 })

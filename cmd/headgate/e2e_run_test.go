@@ -22,6 +22,16 @@ func newPair(t testing.TB) pair {
 	return pair{port: envoytest.FreePort(t), v1: envoytest.NewUpstream(t, "v1"), v2: envoytest.NewUpstream(t, "v2")}
 }
 
+// servedPair is a pair behind a `headgate run`, all of it on v1.
+func servedPair(t testing.TB) (pair, *gate) {
+	t.Helper()
+	p, g := newPair(t), newGate(t, "run")
+	g.write("churn.yaml", p.file("v1"))
+	g.start().ready()
+	g.serving("churn", "v1", 100)
+	return p, g
+}
+
 func (p pair) url() string { return fmt.Sprintf("http://127.0.0.1:%d/predict", p.port) }
 
 // file returns the model's file; steps are flow mappings like
@@ -100,11 +110,7 @@ func TestRolloutByEdit(t *testing.T) {
 // the next run adopts it at the same step with the same weights.
 func TestEnvoyOutlivesHeadgate(t *testing.T) {
 	t.Parallel()
-	p := newPair(t)
-	g := newGate(t, "run")
-	g.write("churn.yaml", p.file("v1"))
-	g.start().ready()
-	g.serving("churn", "v1", 100)
+	p, g := servedPair(t)
 	g.write("churn.yaml", p.file("v2", "{traffic: 30%}", "{traffic: 100%}"))
 	before := g.serving("churn", "v2", 30)
 	pid := g.envoyPID()
@@ -136,11 +142,7 @@ func TestEnvoyOutlivesHeadgate(t *testing.T) {
 // TestEnvoyIsRestarted kills the Envoy of `headgate run`.
 func TestEnvoyIsRestarted(t *testing.T) {
 	t.Parallel()
-	p := newPair(t)
-	g := newGate(t, "run")
-	g.write("churn.yaml", p.file("v1"))
-	g.start().ready()
-	g.serving("churn", "v1", 100)
+	p, g := servedPair(t)
 	pid := g.envoyPID()
 	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
 		t.Fatal(err)

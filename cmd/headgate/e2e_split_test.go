@@ -113,11 +113,7 @@ func TestSplitIsTheSameEverywhere(t *testing.T) {
 // version from the first answer on, by a cookie.
 func TestAnonymousKeepTheirVersion(t *testing.T) {
 	t.Parallel()
-	p := newPair(t)
-	g := newGate(t, "run")
-	g.write("churn.yaml", p.file("v1"))
-	g.start().ready()
-	g.serving("churn", "v1", 100)
+	p, g := servedPair(t)
 	g.write("churn.yaml", p.file("v2", "{traffic: 50%}", "{traffic: 100%}"))
 	g.serving("churn", "v2", 50)
 	counts := map[string]int{}

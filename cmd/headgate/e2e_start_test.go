@@ -192,11 +192,7 @@ func TestFaultFirstStartWithoutFiles(t *testing.T) {
 // TestFaultStaleCopy spoils the copy, too.
 func TestFaultStaleCopy(t *testing.T) {
 	t.Parallel()
-	p := newPair(t)
-	g := newGate(t, "run")
-	g.write("churn.yaml", p.file("v1"))
-	g.start().ready()
-	g.serving("churn", "v1", 100)
+	p, g := servedPair(t)
 	p.answers(g)
 	load := p.load(t, 100)
 	stop(t, g, true)

@@ -22,11 +22,7 @@ import (
 // and the fields that scripts rely on.
 func TestFaultCommands(t *testing.T) {
 	t.Parallel()
-	p := newPair(t)
-	g := newGate(t, "run")
-	g.write("churn.yaml", p.file("v1"))
-	g.start().ready()
-	g.serving("churn", "v1", 100)
+	p, g := servedPair(t)
 	p.answers(g)
 	g.write("churn.yaml", p.file("v2", "{traffic: 10%}", "{traffic: 50%}", "{traffic: 100%, for: 1h}"))
 	g.await("churn", "the first step", func(s rollout.Status) bool { return settled(s) && s.Weights["v2"] == 10 })
@@ -95,11 +91,7 @@ func checkStatusFields(t *testing.T, out string) {
 // exit code tells that the command holds and something is missing.
 func TestFaultWaitForFrozen(t *testing.T) {
 	t.Parallel()
-	p := newPair(t)
-	g := newGate(t, "run")
-	g.write("churn.yaml", p.file("v1"))
-	g.start().ready()
-	g.serving("churn", "v1", 100)
+	p, g := servedPair(t)
 	p.answers(g)
 	g.write("churn.yaml", p.file("v2", "{traffic: 10%}", "{traffic: 50%}", "{traffic: 100%}"))
 	g.await("churn", "the first step", func(s rollout.Status) bool { return settled(s) && s.Weights["v2"] == 10 })
@@ -120,11 +112,7 @@ func TestFaultWaitForFrozen(t *testing.T) {
 // a rollback was asked for.
 func TestFaultRollbackTime(t *testing.T) {
 	t.Parallel()
-	p := newPair(t)
-	g := newGate(t, "run")
-	g.write("churn.yaml", p.file("v1"))
-	g.start().ready()
-	g.serving("churn", "v1", 100)
+	p, g := servedPair(t)
 	p.answers(g)
 	g.write("churn.yaml", p.file("v2", "{traffic: 50%}", "{traffic: 100%}"))
 	load := p.load(t, 500)
