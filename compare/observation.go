@@ -22,6 +22,12 @@ type Observation struct {
 	GRPC      int           // gRPC status, -1 when the answer is not gRPC
 	Class     Class         // what the outcome counts as
 	Duration  time.Duration // last byte to the version to last byte back; -1: not answered
+	// Drawn says that the split's hash chose the version, of a user's key or of a
+	// fresh draw. A request that an override or the lack of a key sent to its
+	// version says nothing about who else might have been sent there.
+	Drawn bool
+	// Mirrored says that it is the answer to a copy, which no client has seen.
+	Mirrored bool
 }
 
 // Class is what an outcome counts as.

@@ -53,6 +53,7 @@ type Model struct {
 	Key        Key
 	Overrides  []Override
 	Steps      []Step
+	Policy     Policy // of the rollout
 	// Timeout is the longest time from the end of a request to the beginning of
 	// its answer, in each try. An answer that has begun may take as long as it
 	// likes. 0: none.
@@ -206,6 +207,10 @@ type Step struct {
 	Share Share         // of the candidate, for StepTraffic
 	For   time.Duration // how long the step is held at least; 0 with Hold: until told
 	Hold  bool          // the file gave no `for`: a person says when the step ends
+	// AtMost is how long the step may wait for its gates; 0: for ever.
+	AtMost    time.Duration
+	OnTimeout OnTimeout // what follows then
+	Control   Control   // for a step that gives everyone to the candidate
 }
 
 // StepKind names what a step does. The kinds that can run are registered in

@@ -28,6 +28,15 @@ type ModelPlan struct {
 	// Split has one range while nothing is being rolled out. In a rollout the
 	// candidate is first and stable second, whatever their weights.
 	Split Split
+	// Mirrors are the versions that get copies of the model's requests. Nobody
+	// sees what they answer; the access log tells.
+	Mirrors []Mirror
+}
+
+// Mirror is a version that gets copies of requests.
+type Mirror struct {
+	Version string
+	Share   Share // of the requests
 }
 
 // Uses returns the versions that requests can reach, each once, in the order

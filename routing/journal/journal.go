@@ -137,6 +137,12 @@ func (j *Journal) write(ctx context.Context, records []*rollout.Record) error {
 			r.Kind, r.Actor, r.Reason, string(r.Data)); err != nil {
 			return err
 		}
+		if r.Evidence == nil {
+			continue
+		}
+		if err := keep(ctx, tx, rollout.Evidence{Model: r.Model, Rollout: r.Rollout, Data: r.Evidence}); err != nil {
+			return err
+		}
 	}
 	return tx.Commit()
 }

@@ -11,7 +11,7 @@ import (
 const applicationID = 0x68676a6c
 
 // schemaVersion is PRAGMA user_version.
-const schemaVersion = 1
+const schemaVersion = 2
 
 // schema makes the table. The triggers keep it append-only and without gaps,
 // whoever writes.
@@ -63,6 +63,10 @@ func (j *Journal) prepare(ctx context.Context) error {
 		return errors.New("is a SQLite database, but not a journal of headgate")
 	case version > schemaVersion:
 		return fmt.Errorf("has schema %d, this headgate knows %d: it was written by a newer headgate, which has to be used to go on", version, schemaVersion)
+	case version < schemaVersion:
+		if err := j.migrate(ctx); err != nil {
+			return err
+		}
 	}
 	return j.verify(ctx)
 }
@@ -73,7 +77,7 @@ func (j *Journal) create(ctx context.Context) error {
 		return err
 	}
 	defer func() { _ = tx.Rollback() }() // after a commit it does nothing
-	if _, err := tx.ExecContext(ctx, fmt.Sprintf(schema, applicationID, schemaVersion)); err != nil {
+	if _, err := tx.ExecContext(ctx, evidenceSchema+fmt.Sprintf(schema, applicationID, schemaVersion)); err != nil {
 		return err
 	}
 	return tx.Commit()

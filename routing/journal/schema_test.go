@@ -33,7 +33,7 @@ func TestAppendOnly(t *testing.T) {
 
 func TestOtherFiles(t *testing.T) {
 	for name, test := range map[string]struct{ change, want string }{
-		"newer":            {`PRAGMA user_version = 2`, "has schema 2, this headgate knows 1: it was written by a newer headgate"},
+		"newer":            {`PRAGMA user_version = 3`, "has schema 3, this headgate knows 2: it was written by a newer headgate"},
 		"another database": {`PRAGMA application_id = 7`, "is a SQLite database, but not a journal of headgate"},
 		"a gap": {`DROP TRIGGER events_insert; INSERT INTO events VALUES (9, 'm', 0, 0, 'paused', '', '', '{}')`,
 			"is damaged: move it away"},

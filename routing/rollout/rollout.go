@@ -42,6 +42,16 @@ type Record struct {
 	Actor   string // who asked for it: "config", "timer", "cli", a token's name
 	Reason  string // free text, from the actor or from headgate
 	Data    []byte // JSON of the event; everything that the fold needs
+	// Evidence, when not nil, becomes the model's kept evidence in the same
+	// transaction. Only the newest is kept; it is no part of the history.
+	Evidence []byte
+}
+
+// Evidence is what a judge had found about a rollout when it was last written.
+type Evidence struct {
+	Model   string
+	Rollout int
+	Data    []byte
 }
 
 // Journal keeps the records. Append is durable when it returns.
@@ -52,6 +62,11 @@ type Journal interface {
 	Replay(ctx context.Context, fn func(Record) error) error
 	// History returns a model's newest records, newest first, at most limit.
 	History(ctx context.Context, model string, limit int) ([]Record, error)
+	// KeepEvidence replaces the kept evidence of models, all or none. Durable when
+	// it returns.
+	KeepEvidence(ctx context.Context, evidence ...Evidence) error
+	// Evidence returns what is kept, by model.
+	Evidence(ctx context.Context) (map[string]Evidence, error)
 	// Fresh tells whether the journal had no records when this process opened
 	// it, so that an Envoy can know more than it does.
 	Fresh() bool
@@ -98,6 +113,23 @@ type Prober interface {
 	Probe(ctx context.Context, v *routing.Version) error
 }
 
+// Judge says what is shown about the candidates of rollouts. Its methods may be
+// called from any goroutine, and do not wait.
+type Judge interface {
+	// Watch says what to judge from now on. It is called when a step begins, when
+	// its share is in force everywhere or no longer is (Trial.Since), and when the
+	// policy was edited. Evidence goes on through the steps of one rollout; kept is
+	// what the journal has of it when an earlier process judged it, else nil.
+	Watch(t routing.Trial, kept []byte)
+	// Forget ends the judgement of a model.
+	Forget(model string)
+	// Look returns what is shown by now.
+	Look(model string, now time.Time) routing.Judgement
+	// Alarm receives the name of a model when a look should not wait for the next
+	// regular one: its candidate has just given bad answers. Values may coalesce.
+	Alarm() <-chan string
+}
+
 // Action is what a person can ask for.
 type Action string
 
@@ -141,6 +173,8 @@ type Status struct {
 	StepStarted  *time.Time         `json:"step_started,omitempty"` // when every Envoy had the step's weights
 	StepEnds     *time.Time         `json:"step_ends,omitempty"`    // earliest end; none while paused or by hand
 	Since        time.Time          `json:"since"`                  // when the phase began
+	Mode         routing.Mode       `json:"mode"`                   // act | observe: whether verdicts move traffic
+	Gates        []routing.Finding  `json:"gates"`                  // of the rollout that runs, or what the last one ended with
 }
 
 // StepStatus is one step of a rollout as told to people.
