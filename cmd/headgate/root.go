@@ -122,7 +122,7 @@ other commands but validate, schema and bootstrap ask a headgate that runs.`,
 		&cobra.Group{ID: "config", Title: "Configuration:"},
 	)
 	root.AddCommand(p.runCommand(), p.serveCommand())
-	root.AddCommand(p.statusCommand(), p.historyCommand(), p.envoysCommand(), p.configCommand(), p.versionCommand())
+	root.AddCommand(p.statusCommand(), p.explainCommand(), p.historyCommand(), p.envoysCommand(), p.configCommand(), p.versionCommand())
 	root.AddCommand(p.actionCommands()...)
 	root.AddCommand(p.validateCommand(), p.schemaCommand(), p.bootstrapCommand())
 	return root

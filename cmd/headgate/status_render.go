@@ -119,6 +119,10 @@ func (s screen) model(w *strings.Builder, m admin.Model, now time.Time) {
 		w.WriteByte('\n')
 		s.steps(w, m.Status, now)
 	}
+	if len(m.Gates) > 0 {
+		w.WriteByte('\n')
+		s.gates(w, m.Gates, false)
+	}
 	if len(m.Versions) > 0 {
 		w.WriteByte('\n')
 		s.versions(w, m)

@@ -8,6 +8,7 @@ import (
 
 	"github.com/headgate/headgate/cmd/headgate/admin"
 	"github.com/headgate/headgate/cmd/headgate/metrics"
+	"github.com/headgate/headgate/routing"
 )
 
 // listenAdmin takes the address for people and scripts.
@@ -46,12 +47,26 @@ func (s *server) openAdmin(ctx context.Context) error {
 		Endpoints:  s.probes.endpoints,
 		Envoys:     s.envoys,
 		Config:     s.files.status,
+		Policy:     s.policy,
 		Check:      (&checker{dir: s.state.Path(), controller: s.controller}).check,
 		Unready:    s.unready,
 		Metrics:    collector.Handler(),
 		Version:    buildVersion(),
 	})
 	return nil
+}
+
+// policy is how a model is judged by the configuration in force, or nil.
+func (s *server) policy(model string) *routing.Policy {
+	cfg := s.files.config()
+	if cfg == nil {
+		return nil
+	}
+	m := cfg.Model(model)
+	if m == nil {
+		return nil
+	}
+	return &m.Policy
 }
 
 // unready tells what is missing before headgate does its work. Once an Envoy

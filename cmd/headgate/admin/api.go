@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/headgate/headgate/compare"
+	"github.com/headgate/headgate/routing"
 	"github.com/headgate/headgate/routing/rollout"
 )
 
@@ -60,6 +61,9 @@ type Sources struct {
 	Endpoints func(model, version string) (Reachability, string)
 	Envoys    func() Envoys
 	Config    func() Config
+	// Policy is how a model's candidates are judged by the file in force; nil:
+	// there is no such model.
+	Policy func(model string) *routing.Policy
 	// Check tells why the files, by their names in a configuration directory,
 	// would not be taken now. It changes nothing.
 	Check func(ctx context.Context, files map[string][]byte) ([]ConfigLine, error)

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/headgate/headgate/compare"
+	"github.com/headgate/headgate/routing"
 	"github.com/headgate/headgate/routing/rollout"
 )
 
@@ -18,10 +19,17 @@ const recently = compare.Recently
 type Model struct {
 	rollout.Status
 
+	Promise      *Promise       `json:"promise" doc:"what the gates of the file keep; null: there are none"`
 	ConfigOK     bool           `json:"config_ok" doc:"the files as they are now are in force; see GET /v1/config"`
 	ConfigErrors int            `json:"config_errors" doc:"mistakes because of which they are not, in the files of all models"`
 	Settling     bool           `json:"settling" doc:"not every Envoy has the weights, or they are too new to tell what is served by them"`
 	Versions     []ModelVersion `json:"versions" doc:"those with a share or with requests, sorted"`
+}
+
+// Promise bounds how often a whole rollout may end wrongly.
+type Promise struct {
+	FalseRollback  float64 `json:"false_rollback" doc:"of good candidates, the part that may be rolled back"`
+	FalsePromotion float64 `json:"false_promotion" doc:"of bad candidates, the part that may be promoted"`
 }
 
 // ModelVersion is one version of a model. Requests are counted since headgate
@@ -124,7 +132,7 @@ func (a *api) files() (ok bool, mistakes int) {
 
 // model puts a status and its traffic together.
 func (a *api) model(status rollout.Status, totals []compare.VersionTotal) Model {
-	m := Model{Status: filled(status)}
+	m := Model{Status: filled(status), Promise: a.promise(status.Model)}
 	tallies := make(map[string]*compare.Tally, len(totals))
 	for i := range totals {
 		tallies[totals[i].Version] = &totals[i].Tally
@@ -149,6 +157,18 @@ func (a *api) model(status rollout.Status, totals []compare.VersionTotal) Model 
 		a.addServed(&m, time.Now())
 	}
 	return m
+}
+
+// promise is what the file promises of a model with gates.
+func (a *api) promise(model string) *Promise {
+	if a.Policy == nil {
+		return nil
+	}
+	policy := a.Policy(model)
+	if policy == nil || len(policy.Gates) == 0 {
+		return nil
+	}
+	return &Promise{FalseRollback: policy.Promise.FalseRollback, FalsePromotion: policy.Promise.FalsePromotion}
 }
 
 // addServed tells what was served by the present weights. What was served by
@@ -228,6 +248,8 @@ func filled(s rollout.Status) rollout.Status {
 	s.Steps = notNil(s.Steps)
 	s.Waiting = notNil(s.Waiting)
 	s.Late = notNil(s.Late)
+	s.Gates = notNil(s.Gates)
+	s.Mode = cmp.Or(s.Mode, routing.ModeAct)
 	if s.Weights == nil {
 		s.Weights = map[string]float64{}
 	}

@@ -146,6 +146,9 @@ func (c *Collector) collectModels(e emitter, statuses []rollout.Status, limited 
 			}
 		}
 		e.gauge(rolloutStep, float64(s.Step), s.Model)
+		if running[s.Model] {
+			e.gates(s.Model, s.Gates)
+		}
 		acknowledged := c.note(*s)
 		for version, percent := range s.Weights {
 			e.gauge(shareWanted, percent/100, s.Model, version)

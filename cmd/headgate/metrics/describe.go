@@ -39,6 +39,14 @@ var (
 	rolloutPhase      = desc("rollout_phase", "1 for the phase in which the model is.", "model", "phase")
 	rolloutStep       = desc("rollout_step", "Index of the rollout's step, from 0; -1 while none runs.", "model")
 
+	gateVerdict  = desc("gate_verdict", "1 for the verdict of a gate of a rollout that runs.", "model", "metric", "bound", "verdict")
+	gateWaiting  = desc("gate_waiting", "1 for the reason why a gate has shown nothing yet.", "model", "metric", "bound", "reason")
+	gateEstimate = desc("gate_estimate", "What a gate measures in the present step, in the unit of its limit.", "model", "metric", "bound")
+	gateLow      = desc("gate_low", "Lower end of the interval in which the true value lies.", "model", "metric", "bound")
+	gateHigh     = desc("gate_high", "Upper end of the interval in which the true value lies.", "model", "metric", "bound")
+	gateLimit    = desc("gate_limit", "The gate's limit: a rate, a difference of rates, a ratio, seconds or a count.", "model", "metric", "bound")
+	gateRequests = desc("gate_requests", "The candidate's requests behind the estimate.", "model", "metric", "bound")
+
 	requests = desc("requests_total", "Requests that a version was asked to answer.", "model", "version", "class")
 	duration = desc("request_duration_seconds",
 		"Time from the last byte to the version to the last byte back. Bounds are exact within 1 %.", "model", "version")

@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"github.com/headgate/headgate/compare"
+	"github.com/headgate/headgate/routing"
 	"github.com/headgate/headgate/routing/rollout"
 )
 
@@ -19,6 +20,18 @@ func moving(model string, share float64, acknowledged bool) rollout.Status {
 		Model: model, Phase: rollout.PhaseProgressing, Step: 1, Acknowledged: acknowledged,
 		Weights: map[string]float64{"v1": 100 - share, "v2": share},
 	}
+}
+
+// judged gives a status one gate that has measured, and one that has nothing.
+func judged(s rollout.Status) rollout.Status {
+	estimate, low, high := 0.012, 0.004, 0.029
+	s.Gates = []routing.Finding{
+		{Metric: "error_rate", Bound: routing.BoundMax, Verdict: routing.VerdictSafe, Limit: 0.05, Unit: routing.UnitRate,
+			Estimate: &estimate, Low: &low, High: &high, N: 440},
+		{Metric: "latency_p99", Bound: routing.BoundMaxIncrease, Verdict: routing.VerdictWaiting, Reason: routing.ReasonNoTraffic,
+			Limit: 1.1, Unit: routing.UnitRatio},
+	}
+	return s
 }
 
 func observed(models ...string) *compare.Ledger {
@@ -41,7 +54,7 @@ func everything() Sources {
 	l.Gap("edge-1", time.Now().Add(-1500*time.Millisecond), time.Now())
 	return Sources{
 		Version:  "v0.1.0",
-		Statuses: func() []rollout.Status { return []rollout.Status{moving("churn", 25, true)} },
+		Statuses: func() []rollout.Status { return []rollout.Status{judged(moving("churn", 25, true))} },
 		Traffic:  l,
 		Config:   func() Config { return Config{OK: true, Success: time.Unix(1700000000, 5e8), Hash: "abc"} },
 		Fleet: func() Fleet {
@@ -76,6 +89,24 @@ headgate_envoy_restarts_total 4
 # HELP headgate_ext_proc_decisions_total Requests that the ext_proc service decided on.
 # TYPE headgate_ext_proc_decisions_total counter
 headgate_ext_proc_decisions_total{model="churn",reason="key",version="v2"} 7
+# HELP headgate_gate_estimate What a gate measures in the present step, in the unit of its limit.
+# TYPE headgate_gate_estimate gauge
+headgate_gate_estimate{bound="max",metric="error_rate",model="churn"} 0.012
+# HELP headgate_gate_requests The candidate's requests behind the estimate.
+# TYPE headgate_gate_requests gauge
+headgate_gate_requests{bound="max",metric="error_rate",model="churn"} 440
+headgate_gate_requests{bound="max_increase",metric="latency_p99",model="churn"} 0
+# HELP headgate_gate_verdict 1 for the verdict of a gate of a rollout that runs.
+# TYPE headgate_gate_verdict gauge
+headgate_gate_verdict{bound="max",metric="error_rate",model="churn",verdict="breach"} 0
+headgate_gate_verdict{bound="max",metric="error_rate",model="churn",verdict="safe"} 1
+headgate_gate_verdict{bound="max",metric="error_rate",model="churn",verdict="waiting"} 0
+headgate_gate_verdict{bound="max_increase",metric="latency_p99",model="churn",verdict="breach"} 0
+headgate_gate_verdict{bound="max_increase",metric="latency_p99",model="churn",verdict="safe"} 0
+headgate_gate_verdict{bound="max_increase",metric="latency_p99",model="churn",verdict="waiting"} 1
+# HELP headgate_gate_waiting 1 for the reason why a gate has shown nothing yet.
+# TYPE headgate_gate_waiting gauge
+headgate_gate_waiting{bound="max_increase",metric="latency_p99",model="churn",reason="no_traffic"} 1
 # HELP headgate_journal_errors_total Writes and reads of the journal that failed.
 # TYPE headgate_journal_errors_total counter
 headgate_journal_errors_total 3

@@ -1,0 +1,142 @@
+package main
+
+import (
+	"cmp"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/headgate/headgate/cmd/headgate/admin"
+	"github.com/headgate/headgate/routing"
+	"github.com/headgate/headgate/routing/rollout"
+)
+
+// explanation is what explain tells in JSON.
+type explanation struct {
+	admin.Model
+
+	Records []admin.Record `json:"records"` // of the rollout, oldest first
+}
+
+func (p *program) explainCommand() *cobra.Command {
+	var output string
+	cmd := &cobra.Command{
+		Use:     "explain MODEL",
+		GroupID: "look",
+		Short:   "Why a model is where it is: verdicts, numbers, and who asked for what",
+		Long: `explain says why MODEL is in its phase, what each gate has shown and still lacks,
+and what has happened in the rollout that runs, or in the last one: who asked for
+what, and which numbers decided.
+
+  VERDICT   safe    the limit is kept, shown for this step
+            breach  the limit is broken, shown for this rollout
+            else why neither is shown yet: no evidence (too few requests), no
+            traffic, telemetry gap (records of an Envoy are missing), baseline ill
+            (stable breaks the limit too), not acknowledged (the step's share is
+            not in force everywhere), not measurable (not in this step); a hard
+            rule that has nothing to say is quiet
+  BETWEEN   the true value lies in between: an interval that may be looked at as
+            often as one likes
+  REQUESTS  of the candidate, of about how many it takes`,
+		Example:           "  headgate explain churn\n  headgate explain churn -o json | jq '.gates[] | {metric, verdict, low, high}'",
+		Args:              exactly("MODEL"),
+		ValidArgsFunction: p.completeModel,
+	}
+	outputFlag(cmd, &output, "text")
+	p.connectFlags(cmd)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		var e explanation
+		if err := p.ask(cmd, modelPath(args[0]), &e.Model); err != nil {
+			return err
+		}
+		var history admin.History
+		if err := p.ask(cmd, modelPath(args[0])+"/history?limit=1000", &history); err != nil {
+			return err
+		}
+		e.Records = ofRollout(history.Records, e.Rollout)
+		if output == "json" {
+			return p.printJSON(e)
+		}
+		var b strings.Builder
+		p.screen.explain(&b, e, time.Now())
+		_, err := io.WriteString(p.stdout, b.String())
+		return err
+	}
+	return cmd
+}
+
+// ofRollout returns the records of a rollout, oldest first. Before the first
+// rollout those of the model.
+func ofRollout(newestFirst []admin.Record, number int) []admin.Record {
+	records := []admin.Record{}
+	for i := len(newestFirst) - 1; i >= 0; i-- {
+		if newestFirst[i].Rollout == number {
+			records = append(records, newestFirst[i])
+		}
+	}
+	return records
+}
+
+func (s screen) explain(w *strings.Builder, e explanation, now time.Time) {
+	m := e.Model
+	head := s.paint(bold, plain(m.Model)) + "  " + s.paint(phase(m.Phase).colour, plain(string(m.Phase)))
+	if !m.Since.IsZero() {
+		head += " for " + ago(now.Sub(m.Since))
+	}
+	w.WriteString(head + "\n\n")
+	w.WriteString("Why\n")
+	w.WriteString("  " + plain(cmp.Or(m.Reason, "nothing is known")) + "\n")
+	if m.Mode == routing.ModeObserve {
+		w.WriteString("  mode: observe: verdicts are only told, people move traffic\n")
+	}
+	if len(m.Gates) > 0 {
+		w.WriteString("\n" + s.gateTitle(m.Status) + "\n")
+		s.gates(w, m.Gates, true)
+		w.WriteString(s.paint(faint, "  "+promiseOf(m.Promise)) + "\n")
+	}
+	if len(m.Steps) > 0 {
+		w.WriteString("\nSteps\n")
+		s.steps(w, m.Status, now)
+	}
+	if len(e.Records) > 0 {
+		fmt.Fprintf(w, "\nWho asked for what (%s)\n", rolloutName(e))
+		s.records(w, e.Records)
+	}
+}
+
+func (s screen) gateTitle(m rollout.Status) string {
+	if m.Step < 0 {
+		return "Gates, as the last rollout ended"
+	}
+	return "Gates, in step " + strconv.Itoa(m.Step+1)
+}
+
+// promiseOf says what the verdicts can be trusted for.
+func promiseOf(p *admin.Promise) string {
+	if p == nil {
+		return "hard rules only: the file has no gates"
+	}
+	return fmt.Sprintf("promise, over the whole rollout and however often it is looked at: at most %s of good candidates go back, at most %s of bad ones pass",
+		percent(100*p.FalseRollback), percent(100*p.FalsePromotion))
+}
+
+func rolloutName(e explanation) string {
+	if e.Rollout == 0 {
+		return "no rollout yet"
+	}
+	return "rollout " + strconv.Itoa(e.Rollout)
+}
+
+func (s screen) records(w *strings.Builder, records []admin.Record) {
+	rows := make([][]cell, 0, len(records))
+	for _, r := range records {
+		rows = append(rows, []cell{
+			text(r.Time.UTC().Format(time.DateTime) + "Z"), text(r.Kind), text(r.Actor), text(cmp.Or(r.Summary, r.Reason)),
+		})
+	}
+	s.table(w, "  ", []string{"TIME", "EVENT", "BY", "WHAT AND WHY"}, rows)
+}

@@ -1,0 +1,90 @@
+package main
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/headgate/headgate/cmd/headgate/admin"
+	"github.com/headgate/headgate/routing"
+	"github.com/headgate/headgate/routing/rollout"
+)
+
+func number64(v float64) *float64 { return &v }
+
+// judgedModel is a model in its second step with a gate of each verdict.
+func judgedModel(began time.Time) admin.Model {
+	started := began.Add(time.Minute)
+	ends := began.Add(time.Hour + time.Minute)
+	return admin.Model{
+		Status: rollout.Status{
+			Model: "churn", Rollout: 3, Phase: rollout.PhaseProgressing, Stable: "v1.0.0", Candidate: "v2.0.0", Step: 1,
+			Steps:       []rollout.StepStatus{{Kind: "traffic", Share: 10, For: "1h0m0s"}, {Kind: "traffic", Share: 25, For: "1h0m0s"}},
+			Weights:     map[string]float64{"v2.0.0": 25, "v1.0.0": 75},
+			StepStarted: &started, StepEnds: &ends, Since: began, Envoys: 1, Acknowledged: true,
+			Reason: "25% since 09:12 UTC, 41 of at least 60 min, waits for latency_p99: 2,100 of about 3,200 requests",
+			Gates: []routing.Finding{
+				{Metric: "error_rate", Bound: routing.BoundMax, Verdict: routing.VerdictSafe, Limit: 0.01, Unit: routing.UnitRate,
+					Estimate: number64(0.0012), Low: number64(0.0003), High: number64(0.0049), N: 2110,
+					Text: "0.12% (0.03% to 0.49%) of 2,110 requests, limit 1%"},
+				{Metric: "client_error_rate", Bound: routing.BoundMaxIncrease, Verdict: routing.VerdictBreach, Limit: 0.005, Unit: routing.UnitPoints,
+					Estimate: number64(0.031), Low: number64(0.0106), High: number64(0.052), N: 2110},
+				{Metric: "latency_p99", Bound: routing.BoundMaxIncrease, Verdict: routing.VerdictWaiting, Reason: routing.ReasonNoEvidence,
+					Limit: 1.1, Unit: routing.UnitRatio, Estimate: number64(1.031), Low: number64(0.96), High: number64(1.124), N: 2100, Needed: 3187},
+				{Metric: "latency_mean", Bound: routing.BoundMaxIncrease, Verdict: routing.VerdictWaiting, Reason: routing.ReasonNoTraffic,
+					Limit: 0.02, Unit: routing.UnitSeconds},
+				{Metric: "gross_failure", Bound: routing.BoundMax, Verdict: routing.VerdictWaiting, Reason: routing.ReasonNoEvidence, HardRule: true, N: 20},
+			},
+		},
+		Promise: &admin.Promise{FalseRollback: 0.05, FalsePromotion: 0.05},
+	}
+}
+
+func TestExplain(t *testing.T) {
+	began := time.Date(2026, 3, 1, 9, 11, 0, 0, time.UTC)
+	e := explanation{Model: judgedModel(began), Records: []admin.Record{
+		{Time: began, Rollout: 3, Kind: "started", Actor: "config", Summary: "v1.0.0 → v2.0.0: rollout 3 begins"},
+		{Time: began.Add(time.Minute), Rollout: 3, Kind: "advanced", Actor: "judge", Summary: "v1.0.0 → v2.0.0: 10% → 25%"},
+	}}
+	var b strings.Builder
+	screen{}.explain(&b, e, began.Add(42*time.Minute))
+	compareGolden(t, "testdata/explain.txt", b.String())
+}
+
+func TestRecordsOfTheRollout(t *testing.T) {
+	newestFirst := []admin.Record{{Seq: 5, Rollout: 2}, {Seq: 4, Rollout: 2}, {Seq: 3, Rollout: 1}}
+	got := ofRollout(newestFirst, 2)
+	if len(got) != 2 || got[0].Seq != 4 || got[1].Seq != 5 {
+		t.Errorf("%v", got)
+	}
+	if got := ofRollout(newestFirst, 7); got == nil || len(got) != 0 {
+		t.Errorf("%v, want an empty list", got)
+	}
+}
+
+func TestAmounts(t *testing.T) {
+	for _, test := range []struct {
+		value float64
+		unit  routing.Unit
+		want  string
+	}{
+		{0, routing.UnitRate, "0%"}, {0.01, routing.UnitRate, "1%"}, {0.0004567, routing.UnitRate, "0.0457%"}, {1, routing.UnitRate, "100%"},
+		{0.005, routing.UnitPoints, "+0.5pp"}, {-0.005, routing.UnitPoints, "-0.5pp"}, {0, routing.UnitPoints, "0pp"},
+		{1.1, routing.UnitRatio, "+10%"}, {1.5, routing.UnitRatio, "+50%"}, {0.93, routing.UnitRatio, "-7%"}, {1, routing.UnitRatio, "0%"},
+		{0.5, routing.UnitSeconds, "500ms"}, {-0.02, routing.UnitSeconds, "-20ms"}, {50, routing.UnitCount, "50"},
+	} {
+		if got := amount(test.value, test.unit); got != test.want {
+			t.Errorf("amount(%v, %s) = %q, want %q", test.value, test.unit, got, test.want)
+		}
+	}
+	for n, want := range map[uint64]string{0: "0", 999: "999", 1000: "1,000", 1234567: "1,234,567"} {
+		if got := thousands(n); got != want {
+			t.Errorf("thousands(%d) = %q, want %q", n, got, want)
+		}
+	}
+	for n, want := range map[uint64]uint64{7: 7, 99: 99, 101: 110, 3187: 3200} {
+		if got := roundUp(n); got != want {
+			t.Errorf("roundUp(%d) = %d, want %d", n, got, want)
+		}
+	}
+}

@@ -1,0 +1,158 @@
+package main
+
+import (
+	"math"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/headgate/headgate/routing"
+)
+
+// gates writes what each gate has shown. The interval is that of the present
+// step, and narrows as requests come. With words, each gate's sentence follows.
+func (s screen) gates(w *strings.Builder, findings []routing.Finding, words bool) {
+	header := []string{"GATE", "LIMIT", "VERDICT", "ESTIMATE", "BETWEEN", "REQUESTS"}
+	rows := make([][]cell, 0, len(findings))
+	for i := range findings {
+		f := &findings[i]
+		rows = append(rows, []cell{
+			text(f.Metric), text(limitOf(f)), verdict(f), number(amountOf(f.Estimate, f.Unit)),
+			text(between(f)), number(evidence(f)),
+		})
+	}
+	s.table(w, "  ", header, rows)
+	for i := range findings {
+		if f := &findings[i]; words && f.Text != "" {
+			w.WriteString("  " + s.paint(faint, "- ") + plain(f.Text) + "\n")
+		}
+	}
+}
+
+// limitOf says what a gate allows: "max 1%", "max +0.5pp".
+func limitOf(f *routing.Finding) string {
+	limit := amount(f.Limit, f.Unit)
+	if f.Unit == routing.UnitSeconds && f.Bound == routing.BoundMaxIncrease {
+		limit = "+" + limit
+	}
+	switch {
+	case f.HardRule:
+		return "hard rule"
+	case f.Bound == routing.BoundMaxDrop:
+		return "max drop " + strings.TrimPrefix(limit, "+")
+	}
+	return "max " + limit
+}
+
+func verdict(f *routing.Finding) cell {
+	switch f.Verdict {
+	case routing.VerdictSafe:
+		return text("safe").in(green)
+	case routing.VerdictBreach:
+		return text("breach").in(red)
+	}
+	word := string(f.Verdict)
+	if f.HardRule {
+		return text("quiet").in(faint)
+	}
+	if f.Reason != "" {
+		word = strings.ReplaceAll(string(f.Reason), "_", " ")
+	}
+	c := text(word)
+	if f.Reason == routing.ReasonNotMeasurable {
+		return c.in(faint)
+	}
+	return c.in(yellow)
+}
+
+// between is the interval in which the true value lies.
+func between(f *routing.Finding) string {
+	if f.Low == nil || f.High == nil {
+		return "-"
+	}
+	return amount(*f.Low, f.Unit) + " to " + amount(*f.High, f.Unit)
+}
+
+// evidence is how many requests there are, and how many it will take about.
+func evidence(f *routing.Finding) string {
+	n := thousands(f.N)
+	if f.Verdict == routing.VerdictWaiting && f.Needed > f.N {
+		n += "/~" + thousands(roundUp(f.Needed))
+	}
+	return n
+}
+
+func amountOf(v *float64, u routing.Unit) string {
+	if v == nil {
+		return "-"
+	}
+	return amount(*v, u)
+}
+
+// amount writes a value of a gate with three significant digits in the unit
+// that people use in files.
+func amount(v float64, u routing.Unit) string {
+	switch {
+	case math.IsInf(v, 1):
+		return "∞"
+	case math.IsInf(v, -1):
+		return "-∞"
+	case math.IsNaN(v):
+		return "-"
+	}
+	switch u {
+	case routing.UnitRate:
+		return digits(100*v) + "%"
+	case routing.UnitPoints:
+		return signed(100*v) + "pp"
+	case routing.UnitRatio:
+		return signed(100*(v-1)) + "%"
+	case routing.UnitSeconds:
+		d := time.Duration(math.Abs(v) * float64(time.Second))
+		s := d.Seconds()
+		if v < 0 {
+			return "-" + seconds(&s)
+		}
+		return seconds(&s)
+	default:
+		return digits(v)
+	}
+}
+
+func signed(v float64) string {
+	if v > 0 {
+		return "+" + digits(v)
+	}
+	return digits(v)
+}
+
+// digits writes three significant digits, and never an exponent.
+func digits(v float64) string {
+	if v == 0 || math.Abs(v) < 1e-9 {
+		return "0"
+	}
+	places := max(0, 2-int(math.Floor(math.Log10(math.Abs(v)))))
+	text := strconv.FormatFloat(v, 'f', places, 64)
+	if strings.Contains(text, ".") {
+		text = strings.TrimRight(strings.TrimRight(text, "0"), ".")
+	}
+	return text
+}
+
+// thousands writes 12,345.
+func thousands(n uint64) string {
+	text := strconv.FormatUint(n, 10)
+	for i := len(text) - 3; i > 0; i -= 3 {
+		text = text[:i] + "," + text[i:]
+	}
+	return text
+}
+
+// roundUp leaves two significant digits of a number that is a guess.
+func roundUp(n uint64) uint64 {
+	unit := uint64(1)
+	for n/unit >= 100 {
+		unit *= 10
+	}
+	return (n + unit - 1) / unit * unit
+}
