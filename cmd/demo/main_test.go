@@ -15,6 +15,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/headgate/headgate/cmd/demo/server"
 	"github.com/headgate/headgate/cmd/demo/traffic"
 	"github.com/headgate/headgate/routing/config"
 	"github.com/headgate/headgate/routing/rollout"
@@ -175,7 +176,9 @@ func TestServeModelEndsWithItsLeash(t *testing.T) {
 
 func TestServeArguments(t *testing.T) {
 	o := serveOptions{version: "v2.0.0", recipe: "full", listen: "127.0.0.1:0", leash: true}
-	o.faults.FailRate, o.faults.Delay, o.faults.Skew = 0.05, 300*time.Millisecond, map[string]float64{"area_mean": 0.01}
+	o.faults = server.Faults{
+		FailRate: 0.05, Delay: 300 * time.Millisecond, SlowRate: 0.2, Skew: map[string]float64{"area_mean": 0.01},
+	}
 	got, err := parseServe(o.args()[1:], os.Stderr)
 	if diff := cmp.Diff(o, got, cmp.AllowUnexported(serveOptions{})); diff != "" || err != nil {
 		t.Errorf("%v (-want +got):\n%s", err, diff)

@@ -46,7 +46,8 @@ func parseServe(args []string, stderr io.Writer) (serveOptions, error) {
 	f.StringVar(&o.listen, "listen", "127.0.0.1:0", "`HOST:PORT`")
 	f.BoolVar(&o.leash, "leash", false, "end when standard input is closed")
 	f.Float64Var(&o.faults.FailRate, "fail-rate", 0, "`share` of the predictions that fail, 0 to 1")
-	f.DurationVar(&o.faults.Delay, "delay", 0, "`time` added to each prediction")
+	f.DurationVar(&o.faults.Delay, "delay", 0, "`time` added to predictions")
+	f.Float64Var(&o.faults.SlowRate, "slow-rate", 1, "`share` of the predictions that have the delay, 0 to 1")
 	f.Func("skew", "`FEATURE=FACTOR` by which a feature is multiplied before the model sees it; may be repeated", func(s string) error {
 		name, factor, ok := strings.Cut(s, "=")
 		v, err := strconv.ParseFloat(factor, 64)
@@ -62,6 +63,9 @@ func parseServe(args []string, stderr io.Writer) (serveOptions, error) {
 	if f.NArg() > 0 {
 		return o, fmt.Errorf("%q: is no option", f.Arg(0))
 	}
+	if o.faults.SlowRate == 0 {
+		o.faults.Delay = 0
+	}
 	return o, nil
 }
 
@@ -70,6 +74,9 @@ func (o serveOptions) args() []string {
 	out := []string{
 		serveCommand, "--version", o.version, "--recipe", o.recipe, "--listen", o.listen,
 		"--fail-rate", strconv.FormatFloat(o.faults.FailRate, 'g', -1, 64), "--delay", o.faults.Delay.String(),
+	}
+	if o.faults.SlowRate > 0 {
+		out = append(out, "--slow-rate", strconv.FormatFloat(o.faults.SlowRate, 'g', -1, 64))
 	}
 	for name, factor := range o.faults.Skew {
 		out = append(out, "--skew", name+"="+strconv.FormatFloat(factor, 'g', -1, 64))

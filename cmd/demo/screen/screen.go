@@ -48,10 +48,10 @@ func (s *Screen) Event(e Event) {
 	}
 }
 
-// Show draws a view over the one before, or prints its line.
+// Show draws a view over the one before, or prints its lines.
 func (s *Screen) Show(v View) {
 	if !s.live {
-		s.Print(Line(v))
+		s.Print(Lines(v))
 		return
 	}
 	s.mu.Lock()

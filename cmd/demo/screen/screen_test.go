@@ -53,12 +53,16 @@ func views() map[string]View {
 		{10 * time.Second, "step 1 of 4"}, {20 * time.Second, "step 2 of 4"},
 		{30 * time.Second, strings.Repeat("a long story ", 10)}, {40 * time.Second, "a\x1b[31m line\nof\ttricks"},
 	}
+	judged := middle
+	judged.Status.Gates = findings("waiting")
+	back := judged
+	back.Status.Phase, back.Status.Step, back.Status.Gates = rollout.PhaseRolledBack, -1, findings("back")
 	bad := middle
 	bad.Status.Acknowledged, bad.Status.Waiting, bad.Status.StepEnds = false, []string{"edge-1", "edge-2"}, nil
 	bad.Account.Failed, bad.Account.Backwards = 17, 2
 	bad.Account.Versions = append([]traffic.Version{}, middle.Account.Versions...)
 	bad.Account.Versions[1].Failed = 17
-	return map[string]View{"start": start, "middle": middle, "bad": bad}
+	return map[string]View{"start": start, "middle": middle, "bad": bad, "judged": judged, "back": back}
 }
 
 func TestPicture(t *testing.T) {
@@ -70,7 +74,7 @@ func TestPicture(t *testing.T) {
 					t.Errorf("%d columns: %s", n, line)
 				}
 			}
-			got := strings.Join(lines, "\n") + "\n" + Line(v) + "\n"
+			got := strings.Join(lines, "\n") + "\n" + Lines(v) + "\n"
 			golden := filepath.Join("testdata", name+".txt")
 			if *update {
 				if err := os.WriteFile(golden, []byte(got), 0o600); err != nil {

@@ -8,6 +8,7 @@ import (
 	"unicode"
 
 	"github.com/headgate/headgate/cmd/demo/traffic"
+	"github.com/headgate/headgate/routing"
 	"github.com/headgate/headgate/routing/rollout"
 )
 
@@ -37,7 +38,7 @@ const Width = 80
 const barWidth = 24
 
 // Picture returns the lines of a view, each at most Width columns. Their
-// number depends on the number of versions and of event lines alone.
+// number depends on the number of versions, gates and event lines alone.
 func Picture(v View, eventLines int, p Palette) []string {
 	lines := []string{
 		p.bold(fit(apart(v.Title, fmt.Sprintf("%s   %3.0f requests/s", clock(v.Elapsed), v.Account.PerSecond)))),
@@ -59,8 +60,19 @@ func Picture(v View, eventLines int, p Palette) []string {
 	for _, version := range v.Account.Versions {
 		lines = append(lines, row(version, p))
 	}
-	lines = append(lines, "", totals(v.Account, p), "")
+	lines = append(lines, totals(v.Account, p), "")
+	if gates := Gates(v.Status.Gates, p); len(gates) > 0 {
+		lines = append(append(lines, gates...), p.faint(fit(words(v.Status.Gates))), "")
+	}
 	return append(lines, events(v.Events, eventLines, p)...)
+}
+
+// words returns what headgate itself says of the gate that decides.
+func words(findings []routing.Finding) string {
+	if f := Loudest(findings); f != nil {
+		return "headgate: " + f.Text
+	}
+	return "headgate: every gate is safe"
 }
 
 func row(v traffic.Version, p Palette) string {
@@ -87,8 +99,20 @@ func events(all []Event, n int, p Palette) []string {
 	return lines
 }
 
-// Line returns a view as one line of plain text. Of the shares it tells those
-// of the newest version.
+// Lines returns a view as plain text: a line, and what the gates have shown
+// while a rollout moves.
+func Lines(v View) string {
+	lines := []string{Line(v)}
+	if v.Status.Phase == rollout.PhaseProgressing {
+		for _, gate := range Gates(v.Status.Gates, Palette{}) {
+			lines = append(lines, "       "+gate)
+		}
+	}
+	return strings.Join(lines, "\n")
+}
+
+// Line returns the traffic of a view as one line of plain text. Of the shares
+// it tells those of the newest version.
 func Line(v View) string {
 	newest := v.Account.Versions[len(v.Account.Versions)-1]
 	var text strings.Builder

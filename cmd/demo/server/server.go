@@ -36,7 +36,8 @@ const maxBody = 1 << 20
 // Faults is what is wrong with a server. The zero value is a healthy one.
 type Faults struct {
 	FailRate float64       // share of the predictions that end in 500, 0 to 1
-	Delay    time.Duration // added to each prediction
+	Delay    time.Duration // added to predictions
+	SlowRate float64       // share of the predictions that have the delay, 0 to 1; 0: all
 	// Skew multiplies features before the model sees them, by name: a unit
 	// that changed between training and serving.
 	Skew map[string]float64
@@ -85,8 +86,11 @@ func New(version string, m *model.Model, known []string, faults Faults) (*Server
 			return nil, fmt.Errorf("skew: %s: the model does not read it", name)
 		}
 	}
-	if faults.FailRate < 0 || faults.FailRate > 1 {
+	if !(faults.FailRate >= 0 && faults.FailRate <= 1) {
 		return nil, fmt.Errorf("fail rate: %v: must be from 0 to 1", faults.FailRate)
+	}
+	if !(faults.SlowRate >= 0 && faults.SlowRate <= 1) {
+		return nil, fmt.Errorf("slow rate: %v: must be from 0 to 1", faults.SlowRate)
 	}
 	return &Server{
 		version: version, model: m, known: known, faults: faults,
@@ -118,7 +122,7 @@ func (s *Server) predict(w http.ResponseWriter, r *http.Request) {
 	if !s.pause(r) {
 		return
 	}
-	if s.fails() {
+	if s.happens(s.faults.FailRate) {
 		writeError(w, http.StatusInternalServerError, errors.New("the model failed"))
 		return
 	}
@@ -199,7 +203,7 @@ func (s *Server) one(path string, features map[string]json.RawMessage) (Predicti
 // pause waits as long as the faults say. It returns false when the client went
 // away.
 func (s *Server) pause(r *http.Request) bool {
-	if s.faults.Delay <= 0 {
+	if s.faults.Delay <= 0 || s.faults.SlowRate > 0 && !s.happens(s.faults.SlowRate) {
 		return true
 	}
 	t := time.NewTimer(s.faults.Delay)
@@ -212,13 +216,11 @@ func (s *Server) pause(r *http.Request) bool {
 	}
 }
 
-func (s *Server) fails() bool {
-	if s.faults.FailRate == 0 {
-		return false
-	}
+// happens draws lots: true in a share of the calls.
+func (s *Server) happens(share float64) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.random.Float64() < s.faults.FailRate
+	return s.random.Float64() < share
 }
 
 func writeError(w http.ResponseWriter, status int, err error) {

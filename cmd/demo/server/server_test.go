@@ -157,6 +157,23 @@ func TestDelay(t *testing.T) {
 	})
 }
 
+func TestSlowRate(t *testing.T) {
+	h := handler(t, model.Size, server.Faults{Delay: time.Second, SlowRate: 0.25})
+	synctest.Test(t, func(t *testing.T) {
+		slow := 0
+		for range 1000 {
+			start := time.Now()
+			post(h, `{"features": `+first+`}`)
+			if time.Since(start) == time.Second {
+				slow++
+			}
+		}
+		if slow < 195 || slow > 305 { // ±4 standard deviations
+			t.Errorf("%d of 1000 are slow, want about 250", slow)
+		}
+	})
+}
+
 func TestSkew(t *testing.T) {
 	// In inches a large mass looks small.
 	h := handler(t, model.Size, server.Faults{Skew: map[string]float64{"radius_mean": 1 / 2.54}})
@@ -174,6 +191,7 @@ func TestNewRefuses(t *testing.T) {
 	for want, faults := range map[string]server.Faults{
 		"skew: area_mean: the model does not read it": {Skew: map[string]float64{"area_mean": 2}},
 		"fail rate: 1.5: must be from 0 to 1":         {FailRate: 1.5},
+		"slow rate: -1: must be from 0 to 1":          {SlowRate: -1},
 	} {
 		if _, err := server.New("v1.0.0", m, m.Features, faults); err == nil || err.Error() != want {
 			t.Errorf("error %v, want %s", err, want)

@@ -34,11 +34,14 @@ type Ledger struct {
 	over      []time.Time // when requests were over, whoever answered
 	failedAt  []time.Time // the same of those that failed
 	stages    []Stage
+	patience  time.Duration // with an answer; 0: without end
 }
 
 type tally struct {
-	answered, failed, right, users int
-	latencies                      []latency
+	answered, failed, slow, right, users int
+	latencies                            []latency
+	firstBad                             time.Time // when the first bad answer was there
+	lastSent                             time.Time // when the newest request was sent that it answered
 }
 
 type latency struct {
@@ -61,8 +64,13 @@ type Version struct {
 	Name     string
 	Answered int // answers that did not fail, ever
 	Failed   int
+	Slow     int // of Answered, those that took longer than users are patient
 	Right    int // of Answered
 	Users    int // users whose last answer came from it
+	// FirstBad is when its first answer came that failed or was slow; LastSent
+	// is when the last request was sent that it answered, well or badly. Zero:
+	// there was none.
+	FirstBad, LastSent time.Time
 	// Over the window that was asked for:
 	PerSecond float64
 	Share     float64 // of the answers, 0 to 1
@@ -98,6 +106,14 @@ func NewLedger(oldestFirst ...string) *Ledger {
 		l.versions[v] = &tally{}
 	}
 	return l
+}
+
+// Patience sets from when on an answer counts as slow; 0: never. It is set
+// before the first result.
+func (l *Ledger) Patience(d time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.patience = d
 }
 
 // Begin ends the stage that goes on, if any, and begins another. The time may
@@ -140,16 +156,32 @@ func (l *Ledger) Record(r Result) {
 	if _, known := l.versions[r.Version]; !known && r.Failure == "" {
 		r.Failure = "answered by an unknown version"
 	}
+	if t, known := l.versions[r.Version]; known {
+		t.note(r, l.patience)
+	}
 	if r.Failure != "" {
 		l.failed++
 		l.failures[r.Failure]++
 		l.failedAt = append(l.failedAt, r.At.Add(r.Took))
-		if t, known := l.versions[r.Version]; known {
-			t.failed++
-		}
 		return
 	}
 	l.answered(r)
+}
+
+// note keeps how bad an answer of the version was, and when it was asked.
+func (t *tally) note(r Result, patience time.Duration) {
+	slow := r.Failure == "" && patience > 0 && r.Took > patience
+	switch {
+	case r.Failure != "":
+		t.failed++
+	case slow:
+		t.slow++
+	}
+	over := r.At.Add(r.Took)
+	if bad := slow || r.Failure != ""; bad && (t.firstBad.IsZero() || over.Before(t.firstBad)) {
+		t.firstBad = over
+	}
+	t.lastSent = later(t.lastSent, r.At)
 }
 
 func (l *Ledger) answered(r Result) {
@@ -195,7 +227,8 @@ func (l *Ledger) Account(now time.Time, window time.Duration) Account {
 		took := t.within(since)
 		answered += len(took)
 		a.Versions = append(a.Versions, Version{
-			Name: name, Answered: t.answered, Failed: t.failed, Right: t.right, Users: t.users,
+			Name: name, Answered: t.answered, Failed: t.failed, Slow: t.slow, Right: t.right, Users: t.users,
+			FirstBad: t.firstBad, LastSent: t.lastSent,
 			PerSecond: float64(len(took)) / window.Seconds(),
 			P50:       quantile(took, 0.50), P99: quantile(took, 0.99),
 			Share: float64(len(took)),

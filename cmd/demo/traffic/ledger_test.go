@@ -41,8 +41,14 @@ func TestLedgerCounts(t *testing.T) {
 		Failures:  map[string]int{"HTTP 500": 1, "EOF": 1, "answered by an unknown version": 1},
 		PerSecond: 3.0, // six were over after the first second
 		Versions: []Version{
-			{Name: "v1", Answered: 3, Failed: 1, Right: 2, Users: 1, PerSecond: 0.5, Share: 1.0 / 3, P50: time.Millisecond, P99: time.Millisecond},
-			{Name: "v2", Answered: 2, Right: 2, Users: 2, PerSecond: 1, Share: 2.0 / 3, P50: time.Millisecond, P99: time.Millisecond},
+			{
+				Name: "v1", Answered: 3, Failed: 1, Right: 2, Users: 1, PerSecond: 0.5, Share: 1.0 / 3, P50: time.Millisecond, P99: time.Millisecond,
+				FirstBad: zero.Add(1401 * time.Millisecond), LastSent: zero.Add(2500 * time.Millisecond),
+			},
+			{
+				Name: "v2", Answered: 2, Right: 2, Users: 2, PerSecond: 1, Share: 2.0 / 3, P50: time.Millisecond, P99: time.Millisecond,
+				LastSent: zero.Add(1200 * time.Millisecond),
+			},
 		},
 	}
 	got := l.Account(zero.Add(3*time.Second), 2*time.Second)
@@ -87,6 +93,29 @@ func TestLedgerKnowsWhoWentBack(t *testing.T) {
 				t.Errorf("%d times backwards, want %d", got, tc.want)
 			}
 		})
+	}
+}
+
+func TestLedgerKnowsBadAnswers(t *testing.T) {
+	l := NewLedger("v1", "v2")
+	l.Patience(250 * time.Millisecond)
+	slow, patient, failed := at(100, "ann", "v2", true), at(0, "ann", "v2", true), at(400, "bob", "v2", false)
+	slow.Took, patient.Took = 251*time.Millisecond, 250*time.Millisecond
+	failed.Took, failed.Failure = time.Second, "HTTP 500"
+	quick := at(200, "cid", "v2", false)
+	quick.Failure = "HTTP 500" // sent later than the slow one, answered sooner
+	for _, r := range []Result{patient, quick, slow, failed, at(300, "ann", "v2", true), at(900, "ann", "v1", true)} {
+		l.Record(r)
+	}
+	v1, v2 := l.Account(zero, time.Second).Versions[0], l.Account(zero, time.Second).Versions[1]
+	if v2.Slow != 1 || v2.Failed != 2 || v2.Answered != 3 || v1.Slow+v1.Failed != 0 {
+		t.Errorf("v2: %d slow, %d failed, %d answered, want 1, 2, 3; v1: %d bad, want 0", v2.Slow, v2.Failed, v2.Answered, v1.Slow+v1.Failed)
+	}
+	if first := v2.FirstBad.Sub(zero); first != 201*time.Millisecond || !v1.FirstBad.IsZero() {
+		t.Errorf("first bad answer after %s, want 201ms; of v1 %s, want none", first, v1.FirstBad)
+	}
+	if last := v2.LastSent.Sub(zero); last != 400*time.Millisecond {
+		t.Errorf("last request after %s, want 400ms", last)
 	}
 }
 
