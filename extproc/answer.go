@@ -23,6 +23,9 @@ type answer struct {
 	reason   corev3.HeaderValue // routing.HeaderReason
 	metadata structpb.Struct    // routing.MetadataNamespace
 	key      structpb.Value_StringValue
+	why      structpb.Value_StringValue
+	told     map[string]*structpb.Value // the fields of the namespace
+	keyField structpb.Value
 
 	toHeaders  extprocv3.ProcessingResponse_RequestHeaders
 	toBody     extprocv3.ProcessingResponse_RequestBody
@@ -33,8 +36,11 @@ func newAnswer() *answer {
 	a := &answer{}
 	a.version.Key, a.reason.Key = routing.HeaderDecision, routing.HeaderReason
 	a.mutation.SetHeaders = []*corev3.HeaderValueOption{overwrite(&a.version), overwrite(&a.reason)}
-	namespace := &structpb.Struct{Fields: map[string]*structpb.Value{routing.MetadataKey: {Kind: &a.key}}}
-	a.metadata.Fields = map[string]*structpb.Value{routing.MetadataNamespace: structpb.NewStructValue(namespace)}
+	a.keyField.Kind = &a.key
+	a.told = map[string]*structpb.Value{routing.MetadataReason: {Kind: &a.why}}
+	a.metadata.Fields = map[string]*structpb.Value{
+		routing.MetadataNamespace: structpb.NewStructValue(&structpb.Struct{Fields: a.told}),
+	}
 	a.toHeaders.RequestHeaders = &extprocv3.HeadersResponse{Response: &a.common}
 	a.toBody.RequestBody = &extprocv3.BodyResponse{Response: &a.common}
 	a.toTrailers.RequestTrailers = &extprocv3.TrailersResponse{}
@@ -52,7 +58,8 @@ func overwrite(h *corev3.HeaderValue) *corev3.HeaderValueOption {
 func (a *answer) reset() {
 	a.response.Response, a.response.DynamicMetadata = nil, nil
 	a.common.HeaderMutation, a.common.ClearRouteCache = nil, false
-	a.key.StringValue = ""
+	a.key.StringValue, a.why.StringValue = "", ""
+	delete(a.told, routing.MetadataKey)
 }
 
 // undecided answers that the request goes on as it is.
@@ -61,15 +68,20 @@ func (a *answer) undecided(in *extprocv3.ProcessingRequest) *extprocv3.Processin
 	return a.to(in)
 }
 
-// decided answers that the request goes to the version v, and why. A key is
-// told beside it when one was hashed.
-func (a *answer) decided(in *extprocv3.ProcessingRequest, v *version, reason []byte, key string) *extprocv3.ProcessingResponse {
-	a.version.RawValue, a.reason.RawValue = v.raw, reason
+// decided answers that the request goes to the version of d, and why, in
+// headers for the route table and in metadata for the access log. A key is told
+// beside it when one was hashed.
+func (a *answer) decided(in *extprocv3.ProcessingRequest, v *version, raw []byte, d *routing.Decision) *extprocv3.ProcessingResponse {
+	a.version.RawValue, a.reason.RawValue = v.raw, raw
 	a.common.HeaderMutation, a.common.ClearRouteCache = &a.mutation, true
-	if key != "" {
-		a.key.StringValue = loggedKey(key)
-		a.response.DynamicMetadata = &a.metadata
+	a.why.StringValue = string(d.Reason)
+	if d.Key != "" {
+		a.key.StringValue = loggedKey(d.Key)
+		a.told[routing.MetadataKey] = &a.keyField
+	} else {
+		delete(a.told, routing.MetadataKey)
 	}
+	a.response.DynamicMetadata = &a.metadata
 	return a.to(in)
 }
 

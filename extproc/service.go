@@ -160,7 +160,7 @@ func (s *Service) answer(x *exchange, d routing.Decision) *extprocv3.ProcessingR
 	if d.Reason == routing.ReasonUndecided {
 		return x.out.undecided(&x.in)
 	}
-	return x.out.decided(&x.in, v, rawReasons[reason], d.Key)
+	return x.out.decided(&x.in, v, rawReasons[reason], &d)
 }
 
 // panicked logs the first panic and then every one whose number is a power of

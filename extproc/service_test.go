@@ -104,23 +104,32 @@ func toHeaders(c *extprocv3.CommonResponse, key string) *extprocv3.ProcessingRes
 	if c == nil {
 		c = &extprocv3.CommonResponse{}
 	}
-	return withKey(&extprocv3.ProcessingResponse{Response: &extprocv3.ProcessingResponse_RequestHeaders{
+	return withMetadata(&extprocv3.ProcessingResponse{Response: &extprocv3.ProcessingResponse_RequestHeaders{
 		RequestHeaders: &extprocv3.HeadersResponse{Response: c},
-	}}, key)
+	}}, c, key)
 }
 
 func toBody(c *extprocv3.CommonResponse, key string) *extprocv3.ProcessingResponse {
 	if c == nil {
 		c = &extprocv3.CommonResponse{}
 	}
-	return withKey(&extprocv3.ProcessingResponse{Response: &extprocv3.ProcessingResponse_RequestBody{
+	return withMetadata(&extprocv3.ProcessingResponse{Response: &extprocv3.ProcessingResponse_RequestBody{
 		RequestBody: &extprocv3.BodyResponse{Response: c},
-	}}, key)
+	}}, c, key)
 }
 
-func withKey(r *extprocv3.ProcessingResponse, key string) *extprocv3.ProcessingResponse {
-	if key != "" {
-		r.DynamicMetadata, _ = structpb.NewStruct(map[string]any{"headgate": map[string]any{"key": key}})
+// withMetadata adds what the access log gets: the reason of every decision, and
+// what was hashed for it.
+func withMetadata(r *extprocv3.ProcessingResponse, c *extprocv3.CommonResponse, key string) *extprocv3.ProcessingResponse {
+	for _, h := range c.GetHeaderMutation().GetSetHeaders() {
+		if h.Header.Key != routing.HeaderReason {
+			continue
+		}
+		fields := map[string]any{"reason": string(h.Header.RawValue)}
+		if key != "" {
+			fields["key"] = key
+		}
+		r.DynamicMetadata, _ = structpb.NewStruct(map[string]any{"headgate": fields})
 	}
 	return r
 }

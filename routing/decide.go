@@ -34,6 +34,10 @@ const (
 	ReasonUndecided Reason = "undecided" // a key should be there but could not be read
 )
 
+// Drawn tells whether the split's hash chose the version: who else might have
+// been sent there is then known, and requests of two versions can be compared.
+func (r Reason) Drawn() bool { return r == ReasonKey || r == ReasonCookie || r == ReasonDraw }
+
 // Decision is the answer to which version a request gets, and why.
 type Decision struct {
 	Version string

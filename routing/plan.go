@@ -88,9 +88,11 @@ const (
 )
 
 // The dynamic metadata in which an Envoy keeps the key that was hashed, of
-// users and of anonymous requests alike. It stands in the access log, and no
-// model and no client sees it.
+// users and of anonymous requests alike, and the [Reason] of what the ext_proc
+// service decided. It stands in the access log, and no model and no client sees
+// it.
 const (
 	MetadataNamespace = "headgate"
 	MetadataKey       = "key"
+	MetadataReason    = "reason"
 )

@@ -297,11 +297,11 @@ func decide(p *routing.ModelPlan, who subject, r *extprocv3.ProcessingResponse, 
 	if unseen && p.Model.NeedsBody() {
 		return &extprocv3.CommonResponse{}
 	}
+	told := map[string]any{routing.MetadataReason: string(d.Reason)}
 	if d.Key != "" {
-		r.DynamicMetadata, _ = structpb.NewStruct(map[string]any{
-			routing.MetadataNamespace: map[string]any{routing.MetadataKey: d.Key},
-		})
+		told[routing.MetadataKey] = d.Key
 	}
+	r.DynamicMetadata, _ = structpb.NewStruct(map[string]any{routing.MetadataNamespace: told})
 	put := func(name, value string) *corev3.HeaderValueOption {
 		return &corev3.HeaderValueOption{
 			Header:       &corev3.HeaderValue{Key: name, RawValue: []byte(value)},

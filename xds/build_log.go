@@ -1,6 +1,8 @@
 package xds
 
 import (
+	"strings"
+
 	accesslogv3 "github.com/envoyproxy/go-control-plane/envoy/data/accesslog/v3"
 
 	"github.com/headgate/headgate/routing"
@@ -10,6 +12,22 @@ import (
 // chosen: a user's key, our cookie or a fresh draw. It is empty when no key
 // was needed.
 func LoggedKey(e *accesslogv3.HTTPAccessLogEntry) string {
+	return logged(e, routing.MetadataKey)
+}
+
+// LoggedReason returns how the version of a logged request was chosen, or the
+// empty reason when the entry does not tell. Where the ext_proc service should
+// have decided and did not, it is how Envoy chose by itself.
+func LoggedReason(e *accesslogv3.HTTPAccessLogEntry) routing.Reason {
+	_, why, _ := ParseRouteName(e.GetCommonProperties().GetRouteName())
+	if why == routeDecided {
+		return routing.Reason(logged(e, routing.MetadataReason))
+	}
+	why, _, _ = strings.Cut(strings.TrimPrefix(why, routeUndecided+"/"), "/")
+	return routing.Reason(why)
+}
+
+func logged(e *accesslogv3.HTTPAccessLogEntry, field string) string {
 	md := e.GetCommonProperties().GetMetadata().GetFilterMetadata()[routing.MetadataNamespace]
-	return md.GetFields()[routing.MetadataKey].GetStringValue()
+	return md.GetFields()[field].GetStringValue()
 }

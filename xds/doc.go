@@ -25,10 +25,12 @@
 //  3. The answer that decides (HeadersResponse or BodyResponse) sets
 //     clear_route_cache and the headers [routing.HeaderDecision] (the
 //     version) and [routing.HeaderReason] (the [routing.Reason]), each as
-//     raw_value with OVERWRITE_IF_EXISTS_OR_ADD, and puts what was hashed into
-//     dynamic_metadata: [routing.MetadataNamespace] {[routing.MetadataKey]:
-//     key}. With reason "draw" of a model that says `absent: cookie` the route
-//     answers with our cookie, whose value is that key.
+//     raw_value with OVERWRITE_IF_EXISTS_OR_ADD, and puts the reason, and what
+//     was hashed if anything was, into dynamic_metadata:
+//     [routing.MetadataNamespace] {[routing.MetadataReason]: reason,
+//     [routing.MetadataKey]: key}. With reason "draw" of a model that says
+//     `absent: cookie` the route answers with our cookie, whose value is that
+//     key.
 //  4. No decision (an empty answer, an error, no answer within
 //     Options.DecideTimeout): the route that matched first serves: the same
 //     split where Envoy can read the key by itself, else the version with the
@@ -46,5 +48,6 @@
 // reaches no model. The version is the request header
 // [routing.HeaderVersion]; the model, and the version again, are in
 // upstream_cluster; how the version was chosen is in route_name, see
-// [ParseRouteName].
+// [ParseRouteName], or for what the ext_proc service decided in the metadata
+// beside the key; [LoggedReason] reads both.
 package xds

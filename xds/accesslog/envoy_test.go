@@ -59,7 +59,7 @@ func (n *notes) find(t *testing.T, id string) compare.Observation {
 }
 
 // serve starts headgate's gRPC services on an address.
-func serve(t *testing.T, addr string, p *xds.Publisher, r *accesslog.Receiver) (*grpc.Server, string) {
+func serve(t *testing.T, addr string, p *xds.Publisher, r *accesslog.Receiver, more ...func(*grpc.Server)) (*grpc.Server, string) {
 	t.Helper()
 	var l net.Listener
 	envoytest.Eventually(t, 5*time.Second, "the port is free", func() (ok bool) {
@@ -70,6 +70,9 @@ func serve(t *testing.T, addr string, p *xds.Publisher, r *accesslog.Receiver) (
 	s := grpc.NewServer(xds.ServerOptions()...)
 	p.Register(s)
 	r.Register(s)
+	for _, register := range more {
+		register(s)
+	}
 	go func() { _ = s.Serve(l) }()
 	t.Cleanup(s.Stop)
 	return s, l.Addr().String()

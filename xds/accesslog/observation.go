@@ -53,6 +53,7 @@ func observation(e *accesslogv3.HTTPAccessLogEntry, node string, h *Hasher) (com
 		Code:      int(e.GetResponse().GetResponseCode().GetValue()),
 		GRPC:      grpcStatus(e.GetResponse()),
 		Duration:  -1,
+		Drawn:     xds.LoggedReason(e).Drawn(),
 	}
 	if key := xds.LoggedKey(e); key != "" {
 		o.User, o.HasUser = h.User(key), true

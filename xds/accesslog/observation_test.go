@@ -39,6 +39,7 @@ func seen() compare.Observation {
 	return compare.Observation{
 		Node: "one", Model: "churn", Version: "v2", RequestID: "r-1", Start: began,
 		Code: 200, GRPC: -1, Class: compare.ClassSuccess, Duration: 30 * time.Millisecond,
+		Drawn: true,
 	}
 }
 
