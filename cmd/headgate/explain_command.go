@@ -24,6 +24,7 @@ type explanation struct {
 
 func (p *program) explainCommand() *cobra.Command {
 	var output string
+	var request admin.Request
 	cmd := &cobra.Command{
 		Use:     "explain MODEL",
 		GroupID: "look",
@@ -41,14 +42,26 @@ what, and which numbers decided.
             rule that has nothing to say is quiet
   BETWEEN   the true value lies in between: an interval that may be looked at as
             often as one likes
-  REQUESTS  of the candidate, of about how many it takes`,
-		Example:           "  headgate explain churn\n  headgate explain churn -o json | jq '.gates[] | {metric, verdict, low, high}'",
+  REQUESTS  of the candidate, of about how many it takes
+
+With --key or --header it says which version a request would get by the present
+weights, and why: an override, or the bucket of the user's key.`,
+		Example: `  headgate explain churn
+  headgate explain churn -o json | jq '.gates[] | {metric, verdict, low, high}'
+  headgate explain churn --key ada
+  headgate explain churn --key ada --header canary=true`,
 		Args:              exactly("MODEL"),
 		ValidArgsFunction: p.completeModel,
 	}
 	outputFlag(cmd, &output, "text")
+	cmd.Flags().StringVar(&request.Key, "key", "", "a user's `KEY`: which version would it get?")
+	cmd.Flags().StringVar(&request.Path, "path", "", "`PATH` and query of such a request")
+	cmd.Flags().StringToStringVar(&request.Headers, "header", nil, "`NAME=VALUE` of such a request; may be repeated")
 	p.connectFlags(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if request.Key != "" || request.Path != "" || len(request.Headers) > 0 {
+			return p.explainRequest(cmd, args[0], request, output == "json")
+		}
 		var e explanation
 		if err := p.ask(cmd, modelPath(args[0]), &e.Model); err != nil {
 			return err
@@ -67,6 +80,45 @@ what, and which numbers decided.
 		return err
 	}
 	return cmd
+}
+
+// explainRequest says which version a request would get.
+func (p *program) explainRequest(cmd *cobra.Command, model string, request admin.Request, asJSON bool) error {
+	c, err := p.client()
+	if err != nil {
+		return err
+	}
+	var d admin.Decision
+	if err := c.post(cmd.Context(), modelPath(model)+"/decision", request, &d); err != nil {
+		return err
+	}
+	if asJSON {
+		return p.printJSON(d)
+	}
+	p.stdout.printf("%s: %s\n", plain(d.Version), plain(whyVersion(d)))
+	return nil
+}
+
+// whyVersion says in words why a request gets its version.
+func whyVersion(d admin.Decision) string {
+	switch routing.Reason(d.Reason) {
+	case routing.ReasonOverride:
+		return fmt.Sprintf("overrides[%d] holds, whatever the weights", d.Rule)
+	case routing.ReasonOnly:
+		return "no other version has users"
+	case routing.ReasonCurrent:
+		return "the request has no key, and the file says absent: current"
+	case routing.ReasonUndecided:
+		return "the request has no key: it would be drawn by chance, and kept in a cookie where the file says so"
+	}
+	var ranges []string
+	for _, r := range d.Ranges {
+		if r.From < r.To {
+			ranges = append(ranges, fmt.Sprintf("%s has %d to %d", r.Version, r.From, r.To-1))
+		}
+	}
+	return fmt.Sprintf("the %s %q is in bucket %d (xxhash64 of %q modulo 10000); %s",
+		d.Reason, d.Key, d.Bucket, d.Salt+"/"+d.Key, strings.Join(ranges, ", "))
 }
 
 // ofRollout returns the records of a rollout, oldest first. Before the first

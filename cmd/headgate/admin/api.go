@@ -22,6 +22,8 @@ type Controller interface {
 	Do(ctx context.Context, cmd rollout.Command) (rollout.Status, error)
 	// History returns a model's newest records, newest first.
 	History(ctx context.Context, model string, limit int) ([]rollout.Record, error)
+	// Plan returns what was published last; nil: nothing yet.
+	Plan() *routing.Plan
 	// Subscribe returns what happens from now on, until ctx ends or the
 	// subscriber is too slow to get all of it.
 	Subscribe(ctx context.Context) <-chan rollout.Update
@@ -111,6 +113,7 @@ func AddAPI(s *Server, sources Sources) {
 	a := &api{Sources: sources, streams: make(chan struct{}, maxStreams), closing: s.closing}
 	a.addHealth(s)
 	a.addModels(s)
+	a.addDecision(s)
 	a.addCommands(s)
 	a.addEvents(s)
 	if a.Envoys != nil {

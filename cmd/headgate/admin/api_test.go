@@ -204,7 +204,7 @@ func TestAnswersAreAsDescribed(t *testing.T) {
 		"GET /livez", "GET /readyz", "GET /metrics", "GET /v1/version", "GET /v1/openapi.json",
 		"GET /v1/models", "GET /v1/models/churn", "GET /v1/models/fraud", "GET /v1/models/nobody", "GET /v1/envoys", "GET /v1/config", "POST /v1/config/check",
 		"POST /v1/models/churn/pause", "POST /v1/models/churn/pause", "POST /v1/models/churn/resume", "POST /v1/models/churn/skip",
-		"POST /v1/models/churn/rollback", "POST /v1/models/churn/retry", "POST /v1/models/churn/promote", "POST /v1/models/churn/adopt",
+		"POST /v1/models/churn/decision", "POST /v1/models/churn/rollback", "POST /v1/models/churn/retry", "POST /v1/models/churn/promote", "POST /v1/models/churn/adopt",
 		"GET /v1/models/churn/history", "GET /v1/models/churn/history?limit=x",
 	} {
 		method, path, _ := strings.Cut(request, " ")

@@ -93,7 +93,7 @@ func TestRoles(t *testing.T) {
 	wanted := map[string]admin.Role{
 		"/livez": admin.RoleNone, "/readyz": admin.RoleNone,
 		"/metrics": admin.RoleViewer, "/v1/models": admin.RoleViewer, "/v1/models/{model}": admin.RoleViewer,
-		"/v1/models/{model}/history": admin.RoleViewer, "/v1/events": admin.RoleViewer, "/v1/envoys": admin.RoleViewer,
+		"/v1/models/{model}/history": admin.RoleViewer, "/v1/models/{model}/decision": admin.RoleViewer, "/v1/events": admin.RoleViewer, "/v1/envoys": admin.RoleViewer,
 		"/v1/config": admin.RoleViewer, "/v1/config/check": admin.RoleOperator, "/v1/openapi.json": admin.RoleViewer, "/v1/version": admin.RoleViewer,
 		"/v1/models/{model}/promote": admin.RoleOperator, "/v1/models/{model}/pause": admin.RoleOperator,
 		"/v1/models/{model}/resume": admin.RoleOperator, "/v1/models/{model}/rollback": admin.RoleOperator,

@@ -155,6 +155,8 @@ func (g *Gate) Configure(t testing.TB, release string) {
 			Name: name, Listen: listen, Match: routing.Match{Prefix: "/" + name},
 			Versions: []*routing.Version{version("v1", 9101), version("v2", 9102)},
 			Release:  release, From: "v1", Decide: routing.DecideNative,
+			Key:       routing.Key{Source: routing.SourceHeader, Name: "x-user-id", Absent: routing.AbsentCookie},
+			Overrides: []routing.Override{{Condition: routing.Condition{Source: routing.SourceHeader, Name: "canary", Op: routing.OpEquals, Value: "true"}, Version: "v2"}},
 			Steps: []routing.Step{
 				{Kind: routing.StepTraffic, Share: 1000, For: time.Hour},
 				{Kind: routing.StepTraffic, Share: 2500, Hold: true},
