@@ -1,0 +1,84 @@
+package stats
+
+import "math"
+
+// Side says what a test tries to show.
+type Side int
+
+// The sides.
+const (
+	Above Side = iota // evidence that the value is above the limit
+	Below             // evidence that the value is below the limit
+)
+
+// Harms are the alternatives that a test for Above bets on, as the factor
+// between what is true and the limit; benefits are those for Below. They are
+// dense where a wrong bet costs much (near 1) and thin where it costs little.
+var (
+	harms    = []float64{1.03, 1.06, 1.12, 1.25, 1.5, 2, 3, 6, 16, 60}
+	benefits = []float64{0.97, 0.94, 0.88, 0.78, 0.6, 0.4, 0.2, 0.05, 0.01}
+)
+
+// certain is the log capital that an event wins which the limit rules out: more
+// than any threshold, and a number that JSON can hold.
+const certain = 1e6
+
+// ratios are the alternatives for a side.
+func ratios(side Side) []float64 {
+	if side == Below {
+		return benefits
+	}
+	return harms
+}
+
+// LogMix is the log of the mean of exp(logs): the capital of a gambler who laid
+// equal parts on each bet. It is an e-process when each bet is (a mixture of
+// martingales is one: Robbins 1970). No bets give 0.
+func LogMix(logs []float64) float64 {
+	if len(logs) == 0 {
+		return 0
+	}
+	top := logs[0]
+	for _, l := range logs[1:] {
+		if l > top {
+			top = l
+		}
+	}
+	if math.IsInf(top, 0) || math.IsNaN(top) {
+		return top
+	}
+	sum := 0.0
+	for _, l := range logs {
+		if d := l - top; d > -40 {
+			sum += math.Exp(d)
+		}
+	}
+	return top + math.Log(sum/float64(len(logs)))
+}
+
+// Threshold is the log capital at which a test at level alpha has shown its
+// claim: log(1/alpha), by Ville's inequality. An alpha of 0 or less, or NaN, is
+// never reached; one of 1 or more is reached at once.
+func Threshold(alpha float64) float64 {
+	if !(alpha > 0) {
+		return math.Inf(1)
+	}
+	return -math.Log(min(alpha, 1))
+}
+
+// Budget is the level of each of parts tests that together are wrong with at
+// most the probability total (Bonferroni: the bound of a union). No parts, or
+// less, count as one.
+func Budget(total float64, parts int) float64 {
+	return total / float64(max(parts, 1))
+}
+
+// StartWeight is the part of the whole that the j-th of endlessly many parts
+// gets, j = 1, 2, ...: 1/(j(j+1)). All of them sum to 1, those from j on to 1/j.
+// A j below 1 has none.
+func StartWeight(j int) float64 {
+	if j < 1 {
+		return 0
+	}
+	return 1 / (float64(j) * (float64(j) + 1))
+}
