@@ -3,6 +3,7 @@ package routing
 import (
 	"net/netip"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -72,12 +73,16 @@ type Place struct {
 	At   Position
 }
 
-// Place returns where a value stands, or else the model.
+// Place returns where a value stands, or else the nearest around it that is
+// known, or else the model.
 func (m *Model) Place(path string) Position {
-	for _, p := range m.Places {
-		if p.Path == path {
-			return p.At
+	for path != "" {
+		for _, p := range m.Places {
+			if p.Path == path {
+				return p.At
+			}
 		}
+		path = path[:max(0, strings.LastIndexAny(path, ".["))]
 	}
 	return m.Source
 }

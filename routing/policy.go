@@ -96,6 +96,8 @@ type Control struct {
 // String is the control as it is written in a file.
 func (c Control) String() string {
 	switch {
+	case c.Mirror && c.Share > 0 && c.Share < Whole:
+		return "mirror " + c.Share.String()
 	case c.Mirror:
 		return "mirror"
 	case c.Share > 0:
@@ -156,8 +158,8 @@ type Finding struct {
 	High     *float64      `json:"high"` // the same
 	Limit    float64       `json:"limit"`
 	Unit     Unit          `json:"unit"`
-	N        uint64        `json:"n"`        // the candidate's requests behind Estimate
-	Needed   uint64        `json:"needed"`   // about how many N it takes to be safe if Estimate stays; 0: not known
+	N        uint64        `json:"n"`      // the candidate's requests behind Estimate
+	Needed   uint64        `json:"needed"` // about how many N it takes to be safe if Estimate stays; 0: not known
 	OnBreach OnBreach      `json:"on_breach"`
 	HardRule bool          `json:"hard_rule"` // in force without being asked for; no step waits for it
 	Text     string        `json:"text"`      // in words and numbers

@@ -117,27 +117,44 @@ func (c *compiler) model(f *file) *routing.Model {
 		m.Overrides = append(m.Overrides, c.override(f, i, top.in("overrides").at(i)))
 	}
 	m.Steps = c.steps(f.Rollout, top.in("rollout"))
+	m.Policy = c.policy(f, m.Steps)
 	m.Retry = c.retries(f, top.in("retries"))
-	m.Places = c.refusable(len(m.Steps))
+	m.Places = c.places(m, f)
 	return m
 }
 
-// refusable are the places for which a rollout can refuse an edit of a file
-// that is right in itself.
-func (c *compiler) refusable(steps int) []routing.Place {
-	all := (*path)(nil).in("rollout").in("steps")
-	places := make([]routing.Place, 0, 4+steps)
-	add := func(p *path) {
-		if n := find(c.d.root, p); n != c.d.root {
-			places = append(places, routing.Place{Path: p.String(), At: c.position(p)})
+// written returns a value as it stands in the file.
+func (c *compiler) written(p *path) string { return shown(find(c.d.root, p).Value) }
+
+// places are those for which a rollout can refuse an edit of a file that is
+// right in itself, or of which there can be a warning. What the file does not
+// say has none.
+func (c *compiler) places(m *routing.Model, f *file) []routing.Place {
+	var top *path
+	rollout := top.in("rollout")
+	all := []*path{top.in("release"), top.in("versions"), top.in("key"), rollout}
+	for _, key := range []string{"strategy", "promise", "at_most", "on_timeout", "mode", "max_excess", "steps", "gates"} {
+		all = append(all, rollout.in(key))
+	}
+	for i := range m.Steps {
+		all = append(all, rollout.in("steps").at(i))
+	}
+	for i := range m.Policy.Gates {
+		all = append(all, rollout.in("gates").at(i))
+	}
+	if f.Listen.TLS != nil {
+		all = append(all, top.in("listen").in("tls"))
+	}
+	for i := range f.Versions {
+		if f.Versions[i].TLS != nil {
+			all = append(all, top.in("versions").in(f.Versions[i].name).in("tls"))
 		}
 	}
-	for _, key := range []string{"release", "versions", "key"} {
-		add((*path)(nil).in(key))
-	}
-	add(all)
-	for i := range steps {
-		add(all.at(i))
+	var places []routing.Place
+	for _, p := range all {
+		if find(c.d.root, p) != find(c.d.root, p.up) {
+			places = append(places, routing.Place{Path: p.String(), At: c.position(p)})
+		}
 	}
 	return places
 }

@@ -8,7 +8,7 @@ import (
 
 // file is one model's file.
 type file struct {
-	_ struct{} `planned:"gates,promise,shadow,mirror,experiment,flag,flags,segments,protection" hint:"name=the model's name is model: NAME;strategy=write it in rollout;steps=write them in rollout"`
+	_ struct{} `planned:"shadow,mirror,experiment,experiments,flag,flags,segments,protection" hint:"name=the model's name is model: NAME;strategy|promise|at_most|on_timeout|mode|max_excess=write it in rollout;steps|gates=write them in rollout;metrics|analysis=write gates in rollout;canary=write rollout, with steps;canaryTrafficPercent=write rollout, with steps like {traffic: 10%, for: 1h}"`
 
 	Model         name       `field:"model,required" doc:"Name of the model."`
 	Listen        listen     `field:"listen,required" doc:"Address at which Envoy takes the model's requests. Several models may share one."`
@@ -52,7 +52,7 @@ type match struct {
 }
 
 type headerCondition struct {
-	_ struct{} `needs:"comparison" hint:"cookie=a match reads headers only;query=a match reads headers only;body=a match reads headers only"`
+	_ struct{} `needs:"comparison" hint:"cookie|query|body=a match reads headers only"`
 
 	Header headerName `field:"header,required" doc:"Name of a request header."`
 	comparison
@@ -132,8 +132,16 @@ type retries struct {
 }
 
 type rollout struct {
-	_ struct{} `needs:"course" planned:"gates,promise,at_most,on_timeout,control" hint:"step=write steps"`
+	_ struct{} `needs:"course" hint:"step=write steps;canary=write strategy: canary, or steps;blueGreen=write steps: [{traffic: 100%, for: 24h}];control=write it in the step of traffic: 100%;for|traffic=write it in a step;gate=write gates;on_breach|resolution=write it in a gate;dry_run|dryRun|observe=write mode: observe"`
+	_ struct{} `hint:"metrics|analysis|thresholdRange|successRate|successCondition|failureCondition=write gates like {metric: error_rate, max: 1%};threshold|failureLimit=leave it out, a gate looks at every moment and keeps the promise all the same;interval=leave it out, a gate looks at every moment;skipAnalysis=leave out gates, or write mode: observe;webhooks=is not implemented in this version of headgate"`
+	_ struct{} `hint:"iterations=write for in a step;stepWeight|stepWeights|maxWeight|setWeight|canaryTrafficPercent=write steps like {traffic: 10%, for: 1h};progressDeadlineSeconds=write at_most: 10m;timeout=write at_most;autoPromotionEnabled=a step without for waits for a person"`
 
-	Strategy *strategy `field:"strategy" one:"course" doc:"Steps with the usual figures."`
-	Steps    []step    `field:"steps" one:"course" doc:"The stages, in order."`
+	Strategy  *strategy  `field:"strategy" one:"course" doc:"Steps with the usual figures."`
+	Steps     []step     `field:"steps" one:"course" doc:"The stages, in order."`
+	Gates     []gate     `field:"gates" doc:"Limits that a candidate must keep: a step waits until it is shown that it does, and the rollout goes back when it is shown that it does not."`
+	Promise   promise    `field:"promise" doc:"How often a whole rollout may end wrongly, all gates together and however often they look."`
+	AtMost    *duration  `field:"at_most" doc:"How long each step may wait for its gates, from its beginning. For ever when absent."`
+	OnTimeout *onTimeout `field:"on_timeout" doc:"What follows then: pause, promote (the next step begins) or rollback. pause when absent."`
+	Mode      mode       `field:"mode" default:"act" doc:"Whether verdicts move traffic, or are only told."`
+	MaxExcess uint32     `field:"max_excess" min:"1" doc:"How many more errors than at stable's rate a candidate may give in a rollout. Any number when absent."`
 }

@@ -1,7 +1,9 @@
 package config
 
 import (
+	"crypto/x509"
 	"encoding/json"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"os"
@@ -15,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 
 	"github.com/headgate/headgate/envoy/envoytest"
@@ -175,19 +178,82 @@ func TestDefinition(t *testing.T) {
 	}
 }
 
-func TestWarnings(t *testing.T) {
-	cert, _ := newCertificate(time.Now().Add(48 * time.Hour))
-	config := &routing.Config{
-		Listeners: []*routing.Listener{{TLS: &routing.ServerTLS{CertificateChain: cert}}},
-		Models:    []*routing.Model{{Name: "m", Versions: []*routing.Version{{Name: "v", TLS: &routing.ClientTLS{CA: cert}}}}},
+func TestExpiringCertificates(t *testing.T) {
+	dir := t.TempDir()
+	cert, key := newCertificate(time.Now().Add(48 * time.Hour))
+	writeFile(t, filepath.Join(dir, "cert.pem"), cert)
+	writeFile(t, filepath.Join(dir, "key.pem"), key)
+	for _, name := range []string{"a", "b"} {
+		writeFile(t, filepath.Join(dir, name+".yaml"), []byte("model: "+name+`
+listen: {address: 1.2.3.4:443, tls: {cert: cert.pem, key: key.pem}}
+match: {prefix: /`+name+`}
+release: v1.0
+versions:
+  v1.0: {dns: "a.b:80"}
+  v2.0:
+    dns: "a.b:80"
+    tls: {ca: cert.pem}
+`))
 	}
-	for in, want := range map[time.Duration]string{0: "expires at", 72 * time.Hour: "expired at", -30 * 24 * time.Hour: ""} {
-		got := Warnings(config, time.Now().Add(in))
-		if want == "" && len(got) == 0 {
-			continue
+	config, err := Load(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	block, _ := pem.Decode(cert)
+	parsed, err := x509.ParseCertificate(block.Bytes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	end := parsed.NotAfter.UTC().Format(time.RFC3339)
+	for in, verb := range map[time.Duration]string{0: "expires", 72 * time.Hour: "expired", -30 * 24 * time.Hour: ""} {
+		var got []string
+		for _, w := range Warnings(config, time.Now().Add(in)) {
+			got = append(got, w.String())
 		}
-		if len(got) != 2 || !strings.Contains(got[0], "listener") || !strings.Contains(got[0], want) || !strings.Contains(got[1], "model m: version v: authorities: "+want) {
-			t.Errorf("in %v: got %q, want %q", in, got, want)
+		var want []string
+		if verb != "" {
+			want = []string{
+				"a.yaml:2: listen.tls: model a: certificate " + verb + " at " + end,
+				"a.yaml:9: versions.v2.0.tls: model a: authorities " + verb + " at " + end,
+				"b.yaml:9: versions.v2.0.tls: model b: authorities " + verb + " at " + end,
+			}
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("in %v: (-want +got)\n%s", in, diff)
+		}
+	}
+}
+
+// A gate that compares is not measured while the candidate has everybody, and
+// that is told where it lasts.
+func TestUnmeasuredGates(t *testing.T) {
+	const head = `model: m
+listen: 1.2.3.4:80
+repeatable: true
+release: v
+versions: {v: {dns: "a.b:80"}}
+rollout:
+  steps:
+    - {traffic: 10%, for: 1h}
+    - {traffic: 100%`
+	const gates = `}
+  gates:
+    - {metric: error_rate, max: 1%}
+    - {metric: error_rate, max_increase: 0.5pp}
+    - {metric: latency_p99, max_increase: 10%}
+`
+	for last, want := range map[string][]Warning{
+		"": nil, ", for: 1h, control: mirror": nil, ", for: 1h, control: 1%": nil,
+		", for: 1h": {{File: "m.yaml", Line: 9, Path: "rollout.steps[1]", Message: "model m: this step cannot measure error_rate max_increase and latency_p99 max_increase: " +
+			"at traffic: 100% nobody is left to compare with; control: mirror or control: 1% changes that"}},
+	} {
+		c := compile("m.yaml", []byte(head+last+gates), anyFile{})
+		if c.model == nil {
+			t.Fatal(c.errs)
+		}
+		got := Warnings(&routing.Config{Models: []*routing.Model{c.model}}, time.Now())
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("%q: (-want +got)\n%s", last, diff)
 		}
 	}
 }

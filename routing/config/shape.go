@@ -24,7 +24,8 @@ import (
 //
 //	needs:"group,..."      one field of each of these groups must be there
 //	planned:"name,..."     names that are known and not implemented
-//	hint:"name=sentence;…" what to say of names that people are likely to try
+//	hint:"name|name=sentence;…"
+//	                       what to say of names that people are likely to try
 type shape struct {
 	fields  []field
 	needs   []string
@@ -101,7 +102,8 @@ func (s *shape) collectBlank(tag reflect.StructTag) {
 	s.needs = append(s.needs, words(tag.Get("needs"))...)
 	s.planned = append(s.planned, words(tag.Get("planned"))...)
 	for _, hint := range strings.Split(tag.Get("hint"), ";") {
-		if name, sentence, ok := strings.Cut(hint, "="); ok {
+		names, sentence, _ := strings.Cut(hint, "=")
+		for _, name := range strings.Split(names, "|") {
 			s.hints[name] = sentence
 		}
 	}

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"slices"
 	"time"
 
 	"github.com/headgate/headgate/routing"
@@ -9,10 +10,15 @@ import (
 // step is one stage of a rollout: the field of its kind, and options. A new
 // kind is a field of group "kind" here and an entry in stepKinds.
 type step struct {
-	_ struct{} `needs:"kind" planned:"smoke,shadow,mirror,experiment,control,at_most,on_timeout,gates,flag,switch" hint:"canary=write traffic;weight=write traffic: 10%;setWeight=write traffic: 10%;pause=write for, or leave it out to wait for a person;hold=leave out for to wait for a person"`
+	_ struct{} `needs:"kind" planned:"smoke,shadow,experiment,flag,flags" hint:"canary|weight|setWeight|stepWeight|canaryTrafficPercent|percent|share=write traffic: 10%;switch=write traffic: 100%;pause=write for, or leave it out to wait for a person;hold=leave out for to wait for a person;duration|interval|wait=write for;timeout=write at_most;setHeaderRoute=write overrides"`
+	_ struct{} `hint:"mirror|setMirrorRoute=copies at traffic: 100% are control: mirror, others are not implemented in this version of headgate;gates|analysis|metrics=write gates in rollout, they hold for every step;promise|mode|max_excess=write it in rollout"`
 
 	Traffic *share    `field:"traffic" one:"kind" doc:"Share of the users that get the candidate."`
-	For     *duration `field:"for" doc:"How long the step lasts at least. Until a person promotes when absent; a last step of 100% then ends at once."`
+	For     *duration `field:"for" doc:"How long the step lasts at least. Until a person promotes when absent; a last step of 100% then does not wait."`
+
+	AtMost    *duration  `field:"at_most" doc:"How long the step may wait for its gates, from its beginning. As at_most of the rollout when absent."`
+	OnTimeout *onTimeout `field:"on_timeout" doc:"What follows then. As on_timeout of the rollout when absent."`
+	Control   *control   `field:"control" doc:"What the candidate is compared with while it serves everyone: mirror, mirror 10%, a share of the users that stays with stable like 1%, or none."`
 }
 
 // stepKind is how one kind of step is compiled. It returns false for the steps
@@ -43,9 +49,9 @@ var allAtOnce = []routing.Step{{Kind: routing.StepTraffic, Share: routing.Whole}
 func (c *compiler) steps(r *rollout, p *path) []routing.Step {
 	switch {
 	case r == nil:
-		return allAtOnce
+		return slices.Clone(allAtOnce)
 	case r.Strategy != nil:
-		return canary
+		return slices.Clone(canary)
 	}
 	at := p.in("steps")
 	var out []routing.Step

@@ -66,23 +66,32 @@ func (d *duration) set(word string) error {
 	if err := durationForm.check(word); err != nil {
 		return err
 	}
+	span, err := parseTimespan(word)
+	if err != nil {
+		return err
+	}
+	if *d = duration(span); span < time.Millisecond {
+		return errors.New("must be at least 1ms")
+	}
+	return nil
+}
+
+// parseTimespan adds up what has the form of a duration.
+func parseTimespan(word string) (time.Duration, error) {
 	var sum float64
 	for rest := word; rest != ""; {
 		part := durationPart.FindStringSubmatch(rest)
 		n, err := strconv.ParseFloat(part[1], 64)
 		if err != nil {
-			return errors.New("must be at most 365d")
+			return 0, errors.New("must be at most 365d")
 		}
 		sum += n * float64(units[part[2]])
 		rest = rest[len(part[0]):]
 	}
 	if sum > float64(longestDuration) {
-		return errors.New("must be at most 365d")
+		return 0, errors.New("must be at most 365d")
 	}
-	if *d = duration(sum); time.Duration(*d) < time.Millisecond {
-		return errors.New("must be at least 1ms")
-	}
-	return nil
+	return time.Duration(sum), nil
 }
 
 func (*duration) schema() schema { return durationForm.schema() }
