@@ -31,7 +31,7 @@ GO      ?= go
 # The race detector needs a C compiler.
 RACE    ?= $(if $(shell command -v cc gcc clang 2>/dev/null),-race,)
 PKG     ?= ./...
-SCENE   ?= 1
+SCENE   ?= 1,2
 FUZZTIME ?= 20s
 
 .PHONY: help
@@ -39,7 +39,7 @@ help: ## show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: demo
-demo: build $(INSTALLED_ENVOY) ## two minutes: a real Envoy moves users from one real model to a better one (SCENE=n picks a scene)
+demo: build $(INSTALLED_ENVOY) ## two minutes: behind a real Envoy a better model takes over, a broken one is sent back (SCENE=3, SCENE=1,3, SCENE=all)
 	@bin/demo --headgate bin/headgate --envoy "$(ENVOY)" --scene "$(SCENE)" $(ARGS)
 
 .PHONY: build

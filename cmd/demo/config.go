@@ -21,7 +21,8 @@ type release struct {
 	Stable, Candidate     string // names of the versions
 	StableAt, CandidateAt string // HOST:PORT
 	Shares                []string
-	For                   time.Duration
+	For                   time.Duration // each step, at least
+	Gates                 []string      // as they are written
 }
 
 var file = template.Must(template.New("file").Parse(`model: tumor
@@ -38,6 +39,10 @@ rollout:
   steps:
 {{- range .Shares}}
     - {traffic: {{.}}, for: {{$.For}}}
+{{- end}}
+  gates:
+{{- range .Gates}}
+    - {{.}}
 {{- end}}
 `))
 

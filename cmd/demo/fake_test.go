@@ -38,6 +38,8 @@ type fake struct {
 	mu    sync.Mutex
 	step  int // of the rollout; -1 before it
 	since time.Time
+	bad   int // answers of the candidate
+	back  bool
 
 	requests int
 }
@@ -74,7 +76,9 @@ func runFake(mode string, args []string) int {
 	}
 	for _, m := range versionsLine.FindAllStringSubmatch(string(content), -1) {
 		f.versions = append(f.versions, m[1])
-		f.proxies[m[1]] = httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: m[2]})
+		proxy := httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: m[2]})
+		proxy.ModifyResponse = f.judge(m[1])
+		f.proxies[m[1]] = proxy
 	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /readyz", func(http.ResponseWriter, *http.Request) {})
@@ -95,6 +99,21 @@ func runFake(mode string, args []string) int {
 	}
 }
 
+// judge sees the answers of a version. The fake named "judges" sends the
+// candidate back after three bad ones.
+func (f *fake) judge(version string) func(*http.Response) error {
+	return func(r *http.Response) error {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		if version == f.versions[1] && r.StatusCode >= http.StatusInternalServerError {
+			if f.bad++; f.bad == 3 && f.mode == "judges" {
+				f.back, f.since = true, time.Now()
+			}
+		}
+		return nil
+	}
+}
+
 // status moves on by a step each time 300 ms are over.
 func (f *fake) status() rollout.Status {
 	f.mu.Lock()
@@ -104,7 +123,7 @@ func (f *fake) status() rollout.Status {
 	switch {
 	case f.step < 0 && release != nil && release[1] == f.versions[1]:
 		f.step, f.since = 0, time.Now()
-	case f.step >= 0 && f.step < len(fakeShares) && time.Since(f.since) > 300*time.Millisecond:
+	case f.mode != "judges" && f.step >= 0 && f.step < len(fakeShares) && time.Since(f.since) > 300*time.Millisecond:
 		f.step, f.since = f.step+1, time.Now()
 	}
 	s := rollout.Status{
@@ -113,6 +132,9 @@ func (f *fake) status() rollout.Status {
 		Weights: map[string]float64{f.versions[0]: 100 - f.share(), f.versions[1]: f.share()},
 	}
 	switch {
+	case f.back:
+		s.Rollout, s.Phase, s.Since, s.Reason = 1, rollout.PhaseRolledBack, f.since, "error_rate is broken"
+		s.Gates = []routing.Finding{{Metric: "error_rate", Verdict: routing.VerdictBreach, Text: "3 bad answers"}}
 	case f.step >= len(fakeShares):
 		s.Rollout, s.Phase, s.Stable, s.Since = 1, rollout.PhaseCompleted, f.versions[1], f.since
 	case f.step >= 0:
@@ -127,7 +149,7 @@ func (f *fake) status() rollout.Status {
 }
 
 func (f *fake) share() float64 {
-	if f.step < 0 {
+	if f.step < 0 || f.back {
 		return 0
 	}
 	return fakeShares[min(f.step, len(fakeShares)-1)]

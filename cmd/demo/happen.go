@@ -15,9 +15,9 @@ import (
 // How the time of a scene is divided, steps aside. What is before and after
 // the rollout takes no longer than a step.
 const (
-	overture = 5 * time.Second  // all users on the stable version
-	slack    = 30 * time.Second // over the sum of the steps, until headgate counts as stuck
-	epilogue = 2 * time.Second  // after the end of the rollout
+	overture = 5 * time.Second // all users on the stable version
+	slack    = time.Minute     // over the sum of the steps, until headgate counts as stuck
+	epilogue = 3 * time.Second // after the end of the rollout
 )
 
 // How often a view is made, and how often it is printed where it cannot be
@@ -33,6 +33,7 @@ const window = 5 * time.Second
 // happen runs the traffic and the rollout. It returns the last status.
 func (p *performance) happen(ctx context.Context, s *summary) (rollout.Status, error) {
 	p.ledger = traffic.NewLedger(p.scene.stable.version, p.scene.candidate.version)
+	p.ledger.Patience(tooSlow)
 	stop, err := p.startTraffic(ctx)
 	if err != nil {
 		return rollout.Status{}, err

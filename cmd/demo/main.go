@@ -1,12 +1,13 @@
 // Command demo shows headgate at work. It fits two real models, serves them
 // over HTTP, runs headgate with an Envoy in front of them, sends traffic, edits
-// one word in a configuration file, and shows how the users move.
+// one word in a configuration file, and shows how the users move, and come back
+// when the new model is served badly.
 //
-//	demo [--headgate PATH] [--envoy PATH] [--scene N] [--plain]
+//	demo [--headgate PATH] [--envoy PATH] [--scene N,…] [--plain]
 //	demo serve-model --version NAME --recipe RECIPE --listen HOST:PORT
 //
 // Everything it starts it ends, also when it fails or is interrupted. It exits
-// with 0 when the scene went as it should, with 1 when not, with 2 when it was
+// with 0 when the scenes went as they should, with 1 when not, with 2 when it was
 // called wrongly.
 package main
 
@@ -20,8 +21,6 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
-	"strconv"
-	"strings"
 	"syscall"
 	"time"
 )
@@ -53,7 +52,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr *os
 		say(stderr, "demo: %v", err)
 		return exitUsage
 	}
-	return perform(ctx, o, stdout, stderr)
+	return playAll(ctx, o, stdout, stderr)
 }
 
 // say prints a line. Nothing can be done about an output that is gone.
@@ -65,9 +64,9 @@ func say(w io.Writer, format string, args ...any) {
 type options struct {
 	headgate string // path
 	envoy    string // path; empty: headgate looks for one
-	scene    scene
+	scenes   []scene
 	plain    bool
-	step     time.Duration // how long each step of the rollout is held
+	step     time.Duration // how long each step of a rollout is held at least
 	rate     float64       // requests a second
 	keep     bool          // the folder, after the end
 	stay     bool          // go on after the end, until interrupted
@@ -75,7 +74,7 @@ type options struct {
 
 func parse(args []string, stderr io.Writer) (options, error) {
 	var o options
-	var number string
+	var list string
 	f := flag.NewFlagSet("demo", flag.ContinueOnError)
 	f.SetOutput(stderr)
 	f.Usage = func() {
@@ -84,12 +83,12 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	}
 	f.StringVar(&o.headgate, "headgate", "", "`path` of headgate (default: beside this program, then PATH)")
 	f.StringVar(&o.envoy, "envoy", "", "`path` of Envoy (default: headgate looks for one)")
-	f.StringVar(&number, "scene", "1", "`number` of the scene")
+	f.StringVar(&list, "scene", "1,2", "`numbers` of the scenes, or all")
 	f.BoolVar(&o.plain, "plain", false, "print lines instead of drawing on the terminal")
-	f.DurationVar(&o.step, "step", 12*time.Second, "how long each step of the rollout is held")
-	f.Float64Var(&o.rate, "rate", 250, "requests a second")
+	f.DurationVar(&o.step, "step", 5*time.Second, "how long each step of a rollout is held at least; it waits for the gates")
+	f.Float64Var(&o.rate, "rate", 300, "requests a second")
 	f.BoolVar(&o.keep, "keep", false, "keep the folder with configuration, state and logs")
-	f.BoolVar(&o.stay, "stay", false, "go on after the end, until Ctrl-C, to try things by hand")
+	f.BoolVar(&o.stay, "stay", false, "go on after the last scene, until Ctrl-C, to try things by hand")
 	if err := f.Parse(args); err != nil {
 		return o, err
 	}
@@ -103,25 +102,11 @@ func parse(args []string, stderr io.Writer) (options, error) {
 		return o, fmt.Errorf("--step %s: must be from 1s to 1h", o.step)
 	}
 	var err error
-	if o.scene, err = findScene(number); err != nil {
+	if o.scenes, err = findScenes(list); err != nil {
 		return o, err
 	}
 	o.headgate, err = findHeadgate(o.headgate)
 	return o, err
-}
-
-func findScene(number string) (scene, error) {
-	if number == "" {
-		return scenes[0], nil
-	}
-	known := make([]string, len(scenes))
-	for i, s := range scenes {
-		known[i] = strconv.Itoa(s.number)
-		if known[i] == number {
-			return s, nil
-		}
-	}
-	return scene{}, fmt.Errorf("--scene %q: must be one of %s", number, strings.Join(known, ", "))
 }
 
 // findHeadgate returns the path of the program.

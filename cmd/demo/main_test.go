@@ -16,7 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/headgate/headgate/cmd/demo/server"
-	"github.com/headgate/headgate/cmd/demo/traffic"
+	"github.com/headgate/headgate/routing"
 	"github.com/headgate/headgate/routing/config"
 	"github.com/headgate/headgate/routing/rollout"
 )
@@ -61,14 +61,14 @@ func create(t *testing.T, name string) *os.File {
 }
 
 // withFake runs the demo on a fake headgate.
-func withFake(t *testing.T, mode string) (code int, stdout, stderr string) {
+func withFake(t *testing.T, mode, scenes string) (code int, stdout, stderr string) {
 	t.Helper()
 	prepare(t, mode)
-	return demo(t, "--headgate", os.Args[0], "--step", "1s")
+	return demo(t, "--headgate", os.Args[0], "--step", "1s", "--scene", scenes)
 }
 
 func TestFailuresAndUsersWhoGoBackAreToldAndCount(t *testing.T) {
-	code, stdout, stderr := withFake(t, "bad")
+	code, stdout, stderr := withFake(t, "bad", "1")
 	for _, want := range []string{
 		`not as it should be: users went back to an older version \d+ times`,
 		`not as it should be: \d+ requests failed`,
@@ -83,8 +83,40 @@ func TestFailuresAndUsersWhoGoBackAreToldAndCount(t *testing.T) {
 	}
 }
 
+func TestBrokenVersionThatIsSentBack(t *testing.T) {
+	code, stdout, stderr := withFake(t, "judges", "2")
+	for _, want := range []string{
+		`breach: 3 bad answers`,
+		`rolled_back: error_rate is broken`,
+		`v2\.0\.0 was sent back \d+\.\d s after its first bad answer`,
+		`\nscene 2  done: \d+ requests, \d+ failed \(all by v2\.0\.0\), \d+\.\d s from the first bad answer to the last request on v2\.0\.0`,
+	} {
+		if !regexp.MustCompile(want).MatchString(stdout) {
+			t.Errorf("no %q in\n%s", want, stdout)
+		}
+	}
+	if code != exitFine || stderr != "" {
+		t.Errorf("exit code %d, want 0: %s", code, stderr)
+	}
+}
+
+func TestBrokenVersionThatIsNotSentBack(t *testing.T) {
+	code, stdout, stderr := withFake(t, "good", "2,1")
+	for _, want := range []string{
+		`not as it should be: the rollout is completed, not rolled_back: `,
+		`\nscene 2  FAILED: .*\nscene 1  done: .*, 0 failed, v2\.0\.0 serves everyone after \d+ s$`,
+	} {
+		if !regexp.MustCompile(want).MatchString(stdout) {
+			t.Errorf("no %q in\n%s", want, stdout)
+		}
+	}
+	if code != exitNo || !strings.Contains(stderr, "demo: logs, configuration and state are in ") {
+		t.Errorf("exit code %d, want 1: %s", code, stderr)
+	}
+}
+
 func TestHeadgateThatDoesNotStart(t *testing.T) {
-	code, stdout, stderr := withFake(t, "dies")
+	code, stdout, stderr := withFake(t, "dies", "1")
 	if code != exitNo || !strings.Contains(stderr, "tumor.yaml:1: a mistake") ||
 		!strings.Contains(stderr, "demo: headgate ended by itself: exit status 1: see ") {
 		t.Errorf("exit code %d, want 1\n%s\n%s", code, stdout, stderr)
@@ -101,7 +133,7 @@ func TestInterruptEndsEverything(t *testing.T) {
 		ended <- run(ctx, []string{"--headgate", os.Args[0], "--step", "1m"}, strings.NewReader(""), out, errs)
 	}()
 	deadline := time.After(time.Minute)
-	for !strings.Contains(logged(out), "served") {
+	for !strings.Contains(logged(out), " wanted ") {
 		select {
 		case code := <-ended:
 			t.Fatalf("ended with %d: %s\n%s", code, logged(out), logged(errs))
@@ -130,7 +162,8 @@ func TestWrongUse(t *testing.T) {
 		args []string
 		want string
 	}{
-		{[]string{"--scene", "99"}, `demo: --scene "99": must be one of 1`},
+		{[]string{"--scene", "99"}, `demo: --scene "99": must be numbers from 1 to 3 like 1,2, or all`},
+		{[]string{"--scene", "1,,2"}, `demo: --scene "1,,2": must be numbers`},
 		{[]string{"--headgate", "/nonexistent"}, `demo: --headgate: `},
 		{[]string{"--rate", "0"}, `demo: --rate 0: must be from 1 to 5000`},
 		{[]string{"--step", "1ms"}, `demo: --step 1ms: must be from 1s to 1h`},
@@ -150,7 +183,7 @@ func TestWrongUse(t *testing.T) {
 
 func TestHelp(t *testing.T) {
 	code, _, stderr := demo(t, "--help")
-	if code != exitFine || !strings.Contains(stderr, "1  a better model takes over") {
+	if code != exitFine || !strings.Contains(stderr, "1  a better model takes over\n  2  a v2 that fails") {
 		t.Errorf("exit code %d, %s", code, stderr)
 	}
 }
@@ -192,7 +225,7 @@ func TestServeArguments(t *testing.T) {
 func TestExample(t *testing.T) {
 	got, err := release{
 		Listen: "127.0.0.1:8080", Stable: "v1.0.0", StableAt: "127.0.0.1:9101",
-		Candidate: "v2.0.0", CandidateAt: "127.0.0.1:9102", Shares: scenes[0].shares, For: 12 * time.Second,
+		Candidate: "v2.0.0", CandidateAt: "127.0.0.1:9102", Shares: scenes[0].shares, For: 5 * time.Second, Gates: gates,
 	}.text()
 	if err != nil {
 		t.Fatal(err)
@@ -229,29 +262,6 @@ func TestEdit(t *testing.T) {
 	}
 }
 
-func TestTakenOver(t *testing.T) {
-	fine := outcome{status: rollout.Status{Phase: rollout.PhaseCompleted}, account: traffic.Account{Sent: 10}}
-	for name, tc := range map[string]struct {
-		change func(*outcome)
-		want   []string
-	}{
-		"fine":       {func(*outcome) {}, nil},
-		"failed":     {func(o *outcome) { o.account.Failed = 1 }, []string{"1 requests failed"}},
-		"backwards":  {func(o *outcome) { o.account.Backwards = 2 }, []string{"users went back to an older version 2 times"}},
-		"no traffic": {func(o *outcome) { o.account.Sent = 0 }, []string{"no request was sent"}},
-		"rolled back": {func(o *outcome) { o.status = rollout.Status{Phase: rollout.PhaseRolledBack, Reason: "by hand"} },
-			[]string{"the rollout is rolled_back, not completed: by hand"}},
-	} {
-		t.Run(name, func(t *testing.T) {
-			o := fine
-			tc.change(&o)
-			if diff := cmp.Diff(tc.want, takenOver(o)); diff != "" {
-				t.Errorf("(-want +got):\n%s", diff)
-			}
-		})
-	}
-}
-
 func TestNews(t *testing.T) {
 	steps := []rollout.StepStatus{{Share: 10}, {Share: 100}}
 	at := time.Date(2030, 1, 1, 12, 0, 0, 0, time.UTC)
@@ -264,6 +274,14 @@ func TestNews(t *testing.T) {
 	refused := second
 	refused.Rejected = "bad route"
 	done := rollout.Status{Phase: rollout.PhaseCompleted, Stable: "v2", Rollout: 1, Step: -1, Since: at, Reason: "v2 serves everyone"}
+	shown, earlier, broken := second, first, done
+	shown.Gates = []routing.Finding{
+		{Metric: "error_rate", Verdict: routing.VerdictSafe, Text: "0 of 300 failed"},
+		{Metric: "gross_failure", Verdict: routing.VerdictSafe, HardRule: true},
+	}
+	earlier.Gates = shown.Gates
+	broken.Phase, broken.Stable, broken.Reason = rollout.PhaseRolledBack, "v1", "9 of 300 failed"
+	broken.Gates = []routing.Finding{{Metric: "error_rate", Verdict: routing.VerdictBreach, Text: "9 of 300 failed"}}
 	for name, tc := range map[string]struct {
 		before, after rollout.Status
 		want          []string
@@ -275,6 +293,10 @@ func TestNews(t *testing.T) {
 		"goes on":    {first, second, []string{"step 2 of 2: 100% of the users to v2"}, "100%"},
 		"paused":     {second, paused, []string{"paused: paused at 10%"}, "100%"},
 		"refused":    {second, refused, []string{"an Envoy refused the weights: bad route"}, "100%"},
+		"shown":      {second, shown, []string{"safe: 0 of 300 failed"}, "100%"},
+		"known":      {shown, shown, nil, "100%"},
+		"anew":       {earlier, shown, []string{"step 2 of 2: 100% of the users to v2", "safe: 0 of 300 failed"}, "100%"},
+		"broken":     {shown, broken, []string{"breach: 9 of 300 failed", "rolled_back: 9 of 300 failed"}, "v1 alone"},
 		"completed":  {second, done, []string{"completed: v2 serves everyone"}, "v2 alone"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/headgate/headgate/cmd/demo/screen"
+	"github.com/headgate/headgate/routing"
 	"github.com/headgate/headgate/routing/rollout"
 )
 
@@ -19,11 +21,32 @@ func news(before, after rollout.Status) []string {
 		out = append(out, fmt.Sprintf("step %d of %d: %s of the users to %s",
 			after.Step+1, len(after.Steps), percent(after.Steps[after.Step].Share), after.Candidate))
 	}
+	out = append(out, verdicts(before, after)...)
 	if after.Phase != before.Phase && before.Phase != "" && after.Phase != rollout.PhaseProgressing {
 		out = append(out, fmt.Sprintf("%s: %s", after.Phase, after.Reason))
 	}
 	if after.Rejected != before.Rejected && after.Rejected != "" {
 		out = append(out, "an Envoy refused the weights: "+after.Rejected)
+	}
+	return out
+}
+
+// verdicts says which gates have shown something since the status before, in
+// headgate's words. In each step a gate has to be shown safe anew.
+func verdicts(before, after rollout.Status) []string {
+	known := map[string]routing.Verdict{}
+	if before.Rollout == after.Rollout && (before.Step == after.Step || after.Step < 0) {
+		for i := range before.Gates {
+			known[screen.Limit(&before.Gates[i])] = before.Gates[i].Verdict
+		}
+	}
+	var out []string
+	for i := range after.Gates {
+		f := &after.Gates[i]
+		name := screen.Limit(f)
+		if f.Verdict != known[name] && (f.Verdict == routing.VerdictBreach || f.Verdict == routing.VerdictSafe && !f.HardRule) {
+			out = append(out, fmt.Sprintf("%s: %s", f.Verdict, f.Text))
+		}
 	}
 	return out
 }

@@ -21,6 +21,7 @@ import (
 // performance is one scene under way.
 type performance struct {
 	options
+	scene  scene
 	screen *screen.Screen
 	began  time.Time
 	events []screen.Event
@@ -34,20 +35,47 @@ type performance struct {
 	ledger  *traffic.Ledger
 }
 
-// perform plays a scene from start to end and returns the exit code.
-func perform(ctx context.Context, o options, stdout, stderr *os.File) int {
-	p := &performance{options: o, screen: screen.New(stdout, o.plain), began: time.Now()}
-	defer p.screen.Close()
+// playAll plays the scenes one after the other and returns the exit code. A
+// scene that went wrong does not keep the next from being played.
+func playAll(ctx context.Context, o options, stdout, stderr *os.File) int {
+	shown := screen.New(stdout, o.plain)
+	defer shown.Close()
+	code := exitFine
+	var lines []string
+	for i, scene := range o.scenes {
+		p := &performance{options: o, scene: scene, screen: shown, began: time.Now()}
+		p.stay = o.stay && i == len(o.scenes)-1
+		line, fine := p.perform(ctx, stderr)
+		lines = append(lines, line)
+		if !fine {
+			code = exitNo
+		}
+		if ctx.Err() != nil {
+			return exitNo
+		}
+	}
+	if len(lines) > 1 {
+		shown.Print(strings.Join(lines, "\n") + "\n")
+	}
+	if code == exitFine && !o.stay {
+		shown.Print(suggestions + "  " + o.headgate + " --help")
+	}
+	return code
+}
+
+// perform plays a scene from start to end. It returns what came of it in a
+// line, and whether that is as it should be.
+func (p *performance) perform(ctx context.Context, stderr io.Writer) (line string, fine bool) {
 	s, err := p.play(ctx)
 	if err == nil {
 		var text strings.Builder
-		s.write(&text)
+		s.write(&text, p.screen.Palette())
 		p.screen.Print(text.String())
-		if o.stay {
+		if p.stay {
 			err = p.stayOn(ctx)
 		}
 	}
-	fine := err == nil && len(s.wrong) == 0
+	fine = err == nil && len(s.wrong) == 0
 	for _, left := range p.end() {
 		say(stderr, "demo: %v", left)
 		fine = false
@@ -58,19 +86,16 @@ func perform(ctx context.Context, o options, stdout, stderr *os.File) int {
 		say(stderr, "demo: interrupted; everything is ended")
 	case err != nil:
 		say(stderr, "demo: %v", err)
+		return fmt.Sprintf("scene %d  %s: %v", p.scene.number, p.scene.title, err), false
 	}
-	if !fine {
-		return exitNo
-	}
-	if !o.stay {
-		p.screen.Print(suggestions + "  " + o.headgate + " --help")
-	}
-	return exitFine
+	return s.line(), fine
 }
 
 // play starts everything, lets the scene happen, and says what came of it.
 func (p *performance) play(ctx context.Context) (summary, error) {
-	s := summary{scene: p.scene}
+	p.tell(fmt.Sprintf("scene %d, %s", p.scene.number, p.scene.title))
+	p.tell(p.scene.before)
+	var s summary
 	if err := p.setUp(ctx); err != nil {
 		return s, err
 	}
@@ -79,9 +104,9 @@ func (p *performance) play(ctx context.Context) (summary, error) {
 		return s, err
 	}
 	s.took = time.Since(p.began)
-	s.outcome = outcome{status: status, account: p.ledger.Account(time.Now(), time.Minute)}
+	s.outcome = outcome{scene: p.scene, status: status, account: p.ledger.Account(time.Now(), time.Minute)}
 	s.stages = p.ledger.Stages()
-	s.wrong = p.scene.verdict(s.outcome)
+	s.wrong = s.outcome.wrong()
 	return s, nil
 }
 
@@ -94,7 +119,7 @@ func (p *performance) setUp(ctx context.Context) error {
 	}
 	r := release{
 		Stable: p.scene.stable.version, Candidate: p.scene.candidate.version,
-		Shares: p.scene.shares, For: p.step,
+		Shares: p.scene.shares, For: p.step, Gates: gates,
 	}
 	if r.StableAt, err = p.startModel(ctx, p.scene.stable); err != nil {
 		return err
@@ -261,6 +286,7 @@ func lastLines(path string, n int) string {
 
 // suggestions say what to try next.
 const suggestions = `What to try next:
-  make demo ARGS=--stay    goes on until Ctrl-C, with commands to try on it
-  cmd/demo/example         the same by hand: two model servers and headgate
+  make demo SCENE=3               a v2 with slow answers
+  make demo SCENE=1 ARGS=--stay   goes on until Ctrl-C, with commands to try on it
+  cmd/demo/example                the same by hand: two model servers and headgate
 `

@@ -2,12 +2,13 @@ package main
 
 import (
 	"fmt"
+	"slices"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/headgate/headgate/cmd/demo/model"
 	"github.com/headgate/headgate/cmd/demo/server"
-	"github.com/headgate/headgate/cmd/demo/traffic"
-	"github.com/headgate/headgate/routing/rollout"
 )
 
 // scene is one story that the demo can show: who answers at first, who comes,
@@ -15,10 +16,11 @@ import (
 type scene struct {
 	number    int
 	title     string
+	before    string // one sentence: what is about to happen
 	stable    deployment
 	candidate deployment
 	shares    []string // of the users, step by step
-	verdict   func(outcome) []string
+	back      bool     // the candidate is to be sent back; else it takes over
 }
 
 // deployment is one version of the model as it is served.
@@ -28,21 +30,57 @@ type deployment struct {
 	faults  server.Faults
 }
 
-// outcome is what a scene came to.
-type outcome struct {
-	status  rollout.Status
-	account traffic.Account
+// The two models. The new one is better; how it is served differs.
+var (
+	first  = deployment{version: "v1.0.0", recipe: model.Size}
+	second = deployment{version: "v2.0.0", recipe: model.Full}
+)
+
+// tooSlow is the limit of the latency gate, and what users take for slow.
+const tooSlow = 250 * time.Millisecond
+
+// gates are the same in every scene. At 300 requests a second a healthy
+// candidate is shown to keep all of them in about a quarter of a minute at 10 %
+// of the users, and sooner at larger shares.
+var gates = []string{
+	"{metric: error_rate, max: 2%}",
+	"{metric: error_rate, max_increase: 1pp}",
+	"{metric: latency_p95, max: " + tooSlow.String() + "}",
 }
 
 // scenes are all there are, by number.
-var scenes = []scene{{
-	number:    1,
-	title:     "a better model takes over",
-	stable:    deployment{version: "v1.0.0", recipe: model.Size},
-	candidate: deployment{version: "v2.0.0", recipe: model.Full},
-	shares:    []string{"10%", "25%", "50%", "100%"},
-	verdict:   takenOver,
-}}
+var scenes = []scene{
+	{
+		number:    1,
+		title:     "a better model takes over",
+		before:    "v2.0.0 is a better model, served well. Each step ends when it is shown that v2.0.0 keeps every limit.",
+		stable:    first,
+		candidate: second,
+		shares:    []string{"10%", "25%", "50%", "100%"},
+	}, {
+		number:    2,
+		title:     "a v2 that fails some requests",
+		before:    "v2.0.0 is the better model, but 1 in 12 of its answers is an error. headgate is not told.",
+		stable:    first,
+		candidate: second.with(server.Faults{FailRate: 1.0 / 12}),
+		shares:    []string{"10%", "25%", "50%", "100%"},
+		back:      true,
+	}, {
+		number:    3,
+		title:     "a v2 with slow answers",
+		before:    "v2.0.0 is the better model, but 1 in 7 of its answers takes 400 ms longer. headgate is not told.",
+		stable:    first,
+		candidate: second.with(server.Faults{Delay: 400 * time.Millisecond, SlowRate: 1.0 / 7}),
+		shares:    []string{"10%", "25%", "50%", "100%"},
+		back:      true,
+	},
+}
+
+// with returns the deployment with faults.
+func (d deployment) with(f server.Faults) deployment {
+	d.faults = f
+	return d
+}
 
 func listScenes() string {
 	var b strings.Builder
@@ -52,21 +90,18 @@ func listScenes() string {
 	return b.String()
 }
 
-// takenOver returns what is wrong with an outcome in which the candidate had
-// to reach everyone, unnoticed.
-func takenOver(o outcome) []string {
-	var wrong []string
-	if o.status.Phase != rollout.PhaseCompleted {
-		wrong = append(wrong, fmt.Sprintf("the rollout is %s, not completed: %s", o.status.Phase, o.status.Reason))
+// findScenes returns the scenes of a list like "1,3", or all.
+func findScenes(list string) ([]scene, error) {
+	if list == "all" {
+		return scenes, nil
 	}
-	if o.account.Sent == 0 {
-		wrong = append(wrong, "no request was sent")
+	var found []scene
+	for number := range strings.SplitSeq(list, ",") {
+		i := slices.IndexFunc(scenes, func(s scene) bool { return strconv.Itoa(s.number) == number })
+		if i < 0 {
+			return nil, fmt.Errorf("--scene %q: must be numbers from 1 to %d like 1,2, or all", list, len(scenes))
+		}
+		found = append(found, scenes[i])
 	}
-	if o.account.Failed > 0 {
-		wrong = append(wrong, fmt.Sprintf("%d requests failed", o.account.Failed))
-	}
-	if o.account.Backwards > 0 {
-		wrong = append(wrong, fmt.Sprintf("users went back to an older version %d times", o.account.Backwards))
-	}
-	return wrong
+	return found, nil
 }

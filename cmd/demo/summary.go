@@ -9,12 +9,13 @@ import (
 	"strings"
 	"time"
 
+	"github.com/headgate/headgate/cmd/demo/screen"
 	"github.com/headgate/headgate/cmd/demo/traffic"
+	"github.com/headgate/headgate/routing/rollout"
 )
 
 // summary is what is said at the end of a scene.
 type summary struct {
-	scene   scene
 	took    time.Duration
 	outcome outcome
 	stages  []traffic.Stage
@@ -25,31 +26,86 @@ type summary struct {
 }
 
 // write prints the summary.
-func (s summary) write(w io.Writer) {
-	a := s.outcome.account
-	say(w, "\nscene %d, %s: %s after %.0f s\n", s.scene.number, s.scene.title, s.verdict(), s.took.Seconds())
-	line := func(name, figure, more string) {
-		say(w, "%s", strings.TrimRight(fmt.Sprintf("  %-36s %8s  %s", name, figure, more), " "))
+func (s summary) write(w io.Writer, p screen.Palette) {
+	o := s.outcome
+	say(w, "\nscene %d, %s: %s after %.0f s\n", o.scene.number, o.scene.title, s.verdict(), s.took.Seconds())
+	if len(s.wrong) == 0 {
+		for _, text := range s.after() {
+			say(w, "  %s", text)
+		}
+		say(w, "")
 	}
-	line("requests sent", strconv.Itoa(a.Sent), "")
-	line("failed", strconv.Itoa(a.Failed), "")
-	line("users who changed version backwards", strconv.Itoa(a.Backwards), "")
-	for _, v := range a.Versions {
-		share, _ := v.Accuracy()
-		line("accuracy of "+v.Name, fmt.Sprintf("%.1f%%", 100*share), fmt.Sprintf("of %d answers", v.Answered))
+	s.writeFigures(w)
+	if lines := screen.Gates(o.status.Gates, p); len(lines) > 0 {
+		say(w, "  %s\n", strings.Join(lines, "\n  "))
 	}
-	if s.firstAfter > 0 {
-		line("first answer by "+s.scene.candidate.version, fmt.Sprintf("%d ms", s.firstAfter.Milliseconds()),
-			"after the file was saved")
-	}
-	say(w, "")
 	s.writeStages(w)
-	for _, why := range slices.Sorted(maps.Keys(a.Failures)) {
-		say(w, "failed %d times: %s", a.Failures[why], why)
+	for _, why := range slices.Sorted(maps.Keys(o.account.Failures)) {
+		say(w, "failed %d times: %s", o.account.Failures[why], why)
 	}
 	for _, text := range s.wrong {
 		say(w, "not as it should be: %s", text)
 	}
+	say(w, "%s", p.Bold(s.line()))
+}
+
+// after says in a sentence what happened, and why in headgate's words.
+func (s summary) after() []string {
+	o := s.outcome
+	if !o.scene.back {
+		return []string{
+			fmt.Sprintf("At every step %s was shown to keep every limit; then it went on by itself.", o.scene.candidate.version),
+			"headgate: " + o.status.Reason,
+		}
+	}
+	return []string{
+		fmt.Sprintf("Nobody did anything: %s was sent back %.1f s after its first bad answer.", o.scene.candidate.version, o.exposed().Seconds()),
+		"headgate: " + o.status.Reason,
+	}
+}
+
+func (s summary) writeFigures(w io.Writer) {
+	o := s.outcome
+	line := func(name, figure, more string) {
+		say(w, "%s", strings.TrimRight(fmt.Sprintf("  %-36s %8s  %s", name, figure, more), " "))
+	}
+	line("requests sent", strconv.Itoa(o.account.Sent), "")
+	line("failed", strconv.Itoa(o.account.Failed), o.blame())
+	if o.scene.back {
+		v := o.candidate()
+		line("slow answers of "+v.Name, strconv.Itoa(v.Slow), fmt.Sprintf("longer than %s", tooSlow))
+		line("users who came back with it", strconv.Itoa(o.account.Backwards), "")
+		if !v.FirstBad.IsZero() {
+			line("first bad answer to last request", fmt.Sprintf("%.1f s", o.exposed().Seconds()), "on "+v.Name)
+		}
+	} else {
+		line("users who changed version backwards", strconv.Itoa(o.account.Backwards), "")
+	}
+	for _, v := range o.account.Versions {
+		share, _ := v.Accuracy()
+		line("accuracy of "+v.Name, fmt.Sprintf("%.1f%%", 100*share), fmt.Sprintf("of %d answers", v.Answered))
+	}
+	if s.firstAfter > 0 {
+		line("first answer by "+o.scene.candidate.version, fmt.Sprintf("%d ms", s.firstAfter.Milliseconds()),
+			"after the file was saved")
+	}
+	say(w, "")
+}
+
+// line is the scene in one line.
+func (s summary) line() string {
+	o := s.outcome
+	text := fmt.Sprintf("scene %d  %s: %d requests, %d failed", o.scene.number, s.verdict(), o.account.Sent, o.account.Failed)
+	if blame := o.blame(); blame != "" {
+		text += " (" + blame + ")"
+	}
+	if o.status.Phase == rollout.PhaseCompleted {
+		return text + fmt.Sprintf(", %s serves everyone after %.0f s", o.scene.candidate.version, s.took.Seconds())
+	}
+	if v := o.candidate(); !v.FirstBad.IsZero() {
+		text += fmt.Sprintf(", %.1f s from the first bad answer to the last request on %s", o.exposed().Seconds(), v.Name)
+	}
+	return text
 }
 
 func (s summary) verdict() string {
@@ -61,11 +117,11 @@ func (s summary) verdict() string {
 
 func (s summary) writeStages(w io.Writer) {
 	const layout = "  %-16s %8s %10s %8s %12s"
-	say(w, layout, "stage", "held", "requests", "failed", "by "+s.scene.candidate.version)
+	say(w, layout, "stage", "held", "requests", "failed", "by "+s.outcome.scene.candidate.version)
 	for _, stage := range s.stages {
 		say(w, layout, stage.Name, fmt.Sprintf("%.1f s", stage.Ended.Sub(stage.Began).Seconds()),
 			strconv.Itoa(stage.Requests), strconv.Itoa(stage.Failed),
-			fmt.Sprintf("%.1f%%", 100*answeredBy(stage, s.scene.candidate.version)))
+			fmt.Sprintf("%.1f%%", 100*answeredBy(stage, s.outcome.scene.candidate.version)))
 	}
 	say(w, "")
 }

@@ -7,12 +7,14 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/headgate/headgate/cmd/demo/screen"
 	"github.com/headgate/headgate/cmd/demo/traffic"
 )
 
 func TestSummary(t *testing.T) {
-	zero := time.Date(2030, 1, 1, 12, 0, 0, 0, time.UTC)
-	s := summary{scene: scenes[0], took: 61_400 * time.Millisecond, firstAfter: 43 * time.Millisecond}
+	zero := noon
+	s := summary{took: 61_400 * time.Millisecond, firstAfter: 43 * time.Millisecond}
+	s.outcome.scene = scenes[0]
 	s.outcome.account = traffic.Account{
 		Sent: 15012, Failed: 7, Backwards: 1, Failures: map[string]int{"EOF": 2, "HTTP 503": 5},
 		Versions: []traffic.Version{
@@ -24,14 +26,14 @@ func TestSummary(t *testing.T) {
 		{Name: "10%", Began: zero, Ended: zero.Add(12 * time.Second), Requests: 3007, Failed: 7, Answered: map[string]int{"v1.0.0": 2700, "v2.0.0": 300}},
 		{Name: "25%", Began: zero, Ended: zero},
 	}
-	s.wrong = takenOver(s.outcome)
+	s.wrong = s.outcome.wrong()
 	var b strings.Builder
-	s.write(&b)
+	s.write(&b, screen.Palette{})
 	want := `
 scene 1, a better model takes over: FAILED after 61 s
 
   requests sent                           15012
-  failed                                      7
+  failed                                      7  0 by v2.0.0
   users who changed version backwards         1
   accuracy of v1.0.0                      89.9%  of 10000 answers
   accuracy of v2.0.0                      97.9%  of 5005 answers
@@ -47,6 +49,7 @@ failed 5 times: HTTP 503
 not as it should be: the rollout is , not completed: 
 not as it should be: 7 requests failed
 not as it should be: users went back to an older version 1 times
+scene 1  FAILED: 15012 requests, 7 failed (0 by v2.0.0)
 `
 	if diff := cmp.Diff(want, b.String()); diff != "" {
 		t.Errorf("summary (-want +got):\n%s", diff)

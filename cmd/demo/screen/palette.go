@@ -5,7 +5,9 @@ type Palette struct {
 	Colour bool
 }
 
-func (p Palette) bold(s string) string  { return p.paint("1", s) }
+// Bold makes what matters stand out.
+func (p Palette) Bold(s string) string { return p.paint("1", s) }
+
 func (p Palette) faint(s string) string { return p.paint("2", s) }
 
 // alarm makes what is bad red.

@@ -40,6 +40,9 @@ func New(out *os.File, plain bool) *Screen {
 // Live tells whether views are drawn as pictures.
 func (s *Screen) Live() bool { return s.live }
 
+// Palette returns the colours of what is printed on the screen.
+func (s *Screen) Palette() Palette { return s.style }
+
 // Event shows something that happened. A live screen shows it with the next
 // view.
 func (s *Screen) Event(e Event) {

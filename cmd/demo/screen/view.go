@@ -41,7 +41,7 @@ const barWidth = 24
 // number depends on the number of versions, gates and event lines alone.
 func Picture(v View, eventLines int, p Palette) []string {
 	lines := []string{
-		p.bold(fit(apart(v.Title, fmt.Sprintf("%s   %3.0f requests/s", clock(v.Elapsed), v.Account.PerSecond)))),
+		p.Bold(fit(apart(v.Title, fmt.Sprintf("%s   %3.0f requests/s", clock(v.Elapsed), v.Account.PerSecond)))),
 		"",
 		fit(phase(v.Status, v.Now)),
 		p.faint(fit("  " + v.Status.Reason)),
