@@ -359,9 +359,9 @@ func TestStop(t *testing.T) {
 
 func TestNewerJournal(t *testing.T) {
 	for name, r := range map[string]rollout.Record{
-		"kind":  {Model: "churn", Kind: "teleported", Data: []byte(`{"v":1}`)},
-		"form":  {Model: "churn", Kind: rollout.KindPaused, Data: []byte(`{"v":2}`)},
-		"field": {Model: "churn", Kind: rollout.KindPaused, Data: []byte(`{"v":1,"colour":"red"}`)},
+		"kind":  {Model: "churn", Kind: "teleported", Data: []byte(`{"v":2}`)},
+		"form":  {Model: "churn", Kind: rollout.KindPaused, Data: []byte(`{"v":3}`)},
+		"field": {Model: "churn", Kind: rollout.KindPaused, Data: []byte(`{"v":2,"colour":"red"}`)},
 	} {
 		_, err := rollout.New(t.Context(), rollout.Options{Journal: journal.NewMemory(r), Publisher: newFleet(), Prober: &endpoints{}})
 		want := fmt.Sprintf("read the journal: record 1 (%s of churn", r.Kind)

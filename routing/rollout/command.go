@@ -43,7 +43,7 @@ func (t *transition) askPromote(c Command) {
 	case !t.s.Rollout.Reachable:
 		t.refuseUnreachable()
 	default:
-		t.promote(c.Actor, c.Reason)
+		t.promote(c.Actor, c.Reason, t.s.notSafe()...)
 	}
 }
 
@@ -61,7 +61,11 @@ func (t *transition) askPause(c Command) {
 func (t *transition) askResume(c Command) {
 	switch t.s.Phase {
 	case PhasePaused:
-		t.write(KindResumed, c.Actor, c.Reason, data{})
+		var d data
+		if elapsed := t.s.Elapsed(t.now); t.s.Rollout.step().AtMost > 0 && elapsed >= t.s.deadline() {
+			d.CountedFrom = elapsed
+		}
+		t.write(KindResumed, c.Actor, c.Reason, d)
 	case PhaseProgressing:
 		t.refuse("", "it is not paused")
 	default:
@@ -80,7 +84,7 @@ func (t *transition) askSkip(c Command) {
 	case !t.s.Rollout.Reachable:
 		t.refuseUnreachable()
 	default:
-		t.advance(c.Actor, c.Reason)
+		t.advance(c.Actor, c.Reason, t.s.notSafe()...)
 	}
 }
 
@@ -88,9 +92,7 @@ func (t *transition) askRollback(c Command) {
 	previous := t.s.Previous
 	switch {
 	case t.s.Running():
-		r := t.s.Rollout
-		t.write(KindRolledBack, c.Actor, c.Reason,
-			data{Stable: t.s.Stable, Candidate: r.Candidate, Definition: r.Definition})
+		t.rollBack(c.Actor, c.Reason)
 	case t.s.Phase == PhaseRolledBack:
 		t.refuse("", "it is rolled back already: %s serves everyone", t.s.Stable)
 	case previous == "":
@@ -113,7 +115,7 @@ func (t *transition) askRetry(c Command) {
 	case w.Release == t.s.Stable:
 		t.refuse("", "the file says release: %s, which serves everyone", w.Release)
 	default:
-		t.start(c.Actor, c.Reason)
+		t.start(c.Actor, also(c.Reason, "other users come first, and the error budget is new"))
 	}
 }
 

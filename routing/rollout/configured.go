@@ -68,7 +68,13 @@ func (t *transition) check(w Wanted) {
 // atOnce tells whether steps give everyone to the candidate without any delay.
 // A file without a rollout says so by one step.
 func atOnce(steps []routing.Step) bool {
-	return len(steps) == 0 || len(steps) == 1 && steps[0] == routing.Step{Kind: routing.StepTraffic, Share: routing.Whole}
+	return len(steps) == 0 || len(steps) == 1 && everyone(steps[0])
+}
+
+// everyone tells whether a step gives everyone to the candidate, with no time
+// and no control to watch it.
+func everyone(s routing.Step) bool {
+	return s.Kind == routing.StepTraffic && s.Share == routing.Whole && s.For == 0 && !s.Hold && s.Control == routing.Control{}
 }
 
 func (t *transition) checkServes(w Wanted, version string, share routing.Share) {
@@ -91,7 +97,8 @@ func (t *transition) seen() {
 }
 
 // release begins a rollout if the file wants another version than the one that
-// serves, unless that one has just gone back.
+// serves, unless that one has just gone back. What served before is known to be
+// good: it serves again at once.
 func (t *transition) release() {
 	w := t.s.Wanted
 	wanted := Declined{Version: w.Release, Definition: w.Versions[w.Release]}
@@ -100,6 +107,9 @@ func (t *transition) release() {
 		if t.s.Declined != (Declined{}) {
 			t.write(KindSettled, ActorConfig, "the file says release: "+w.Release, data{})
 		}
+	case t.s.Previous == w.Release && t.s.PreviousDefinition == wanted.Definition && wanted.Definition != "":
+		t.write(KindRolledBack, ActorConfig, fmt.Sprintf("the file says release: %s, which served before %s: back at once, without steps",
+			w.Release, t.s.Stable), data{Stable: w.Release})
 	case t.s.Declined != wanted:
 		t.start(ActorConfig, "the file says release: "+w.Release)
 	}
@@ -111,7 +121,7 @@ func (t *transition) start(actor, reason string) {
 	key := w.Key
 	t.write(KindStarted, actor, reason, data{
 		Stable: t.s.Stable, Candidate: w.Release, Definition: w.Versions[w.Release],
-		Steps: stepsData(w.Steps), Key: &key,
+		Steps: stepsData(w.Steps), Key: &key, Policy: policyWords(t.s.policy()),
 	})
 }
 
@@ -123,13 +133,16 @@ func (t *transition) edited() {
 		t.write(KindRolledBack, ActorConfig, "the file says release: "+w.Release, data{Stable: t.s.Stable})
 	case w.Release != r.Candidate:
 		t.write(KindSuperseded, ActorConfig, "the file says release: "+w.Release, data{})
-		t.start(ActorConfig, "the file says release: "+w.Release)
+		t.release()
 	case w.Versions[w.Release] != r.Definition:
 		reason := "the definition of " + w.Release + " was edited, so it is another candidate"
 		t.write(KindSuperseded, ActorConfig, reason, data{})
 		t.start(ActorConfig, reason)
-	case !slices.Equal(stepsData(w.Steps), stepsData(r.Steps)):
-		t.editSteps()
+	default:
+		t.editPolicy()
+		if !slices.Equal(stepsData(w.Steps), stepsData(r.Steps)) {
+			t.editSteps()
+		}
 	}
 }
 

@@ -7,7 +7,7 @@ import (
 )
 
 // Event is something that happened to a model. The events are [Configured],
-// [Removed], [Delivered], [Probed], [Tick], [Stopping] and [Command].
+// [Removed], [Delivered], [Probed], [Judged], [Tick], [Stopping] and [Command].
 type Event interface{ event() }
 
 // Configured says what the configuration now says of the model. It comes for
@@ -33,6 +33,10 @@ type Probed struct {
 	Err     string
 }
 
+// Judged is what a judge says of a model's [State.Trial]. One of another
+// rollout or step says nothing. Its evidence is the Controller's business.
+type Judged struct{ routing.Judgement }
+
 // Tick says that time has passed.
 type Tick struct{}
 
@@ -43,6 +47,7 @@ func (Configured) event() {}
 func (Removed) event()    {}
 func (Delivered) event()  {}
 func (Probed) event()     {}
+func (Judged) event()     {}
 func (Tick) event()       {}
 func (Stopping) event()   {}
 func (Command) event()    {}
@@ -55,7 +60,7 @@ type Effect interface{ effect() }
 // effects may be carried out, only when the journal has taken it.
 type Write struct{ Record *Record }
 
-// Publish says that the model's split has changed.
+// Publish says that the model's split or its mirrors have changed.
 type Publish struct{}
 
 // Probe asks whether the candidate's endpoints answer. A later Probe of the
@@ -102,6 +107,7 @@ type Wanted struct {
 	Versions map[string]string // name to definition
 	Steps    []routing.Step
 	Key      KeyID
+	Policy   *routing.Policy // nil: no gates, and the usual promise
 }
 
 // KeyID is what makes two keys the same key.
@@ -131,6 +137,7 @@ func WantedOf(m *routing.Model) Wanted {
 		Versions: make(map[string]string, len(m.Versions)),
 		Steps:    m.Steps,
 		Key:      KeyID{Source: m.Key.Source, Name: m.Key.Name, Absent: m.Key.Absent},
+		Policy:   &m.Policy,
 	}
 	for _, v := range m.Versions {
 		w.Versions[v.Name] = v.Definition

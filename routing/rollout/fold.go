@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/headgate/headgate/routing"
@@ -28,12 +29,30 @@ const (
 	KindSuperseded   = "superseded"  // the rollout ended because another one begins
 	KindSettled      = "settled"     // the file agrees with an earlier way back
 	KindRetired      = "retired"     // the configuration no longer has the model
+	KindPolicy       = "policy"      // the gates, or what else judges, were edited in mid-rollout
+	KindWarned       = "warned"      // a gate of on_breach: warn is broken
+
+	// With mode: observe, what would have been done.
+
+	KindWouldAdvance  = "would_advance"
+	KindWouldPause    = "would_pause"
+	KindWouldRollBack = "would_roll_back"
 )
+
+// tellsFindings are the kinds of records that keep what the gates said then.
+var tellsFindings = map[string]bool{
+	KindAdvanced: true, KindPaused: true, KindPromoted: true, KindCompleted: true, KindRolledBack: true,
+	KindSuperseded: true, KindPolicy: true, KindWarned: true,
+	KindWouldAdvance: true, KindWouldPause: true, KindWouldRollBack: true,
+}
 
 // dataVersion is the version of the form of Record.Data. A reader refuses
 // what it does not know: a newer headgate's journal must not be half
-// understood.
-const dataVersion = 1
+// understood. Version 1 knew no judge; every record of it is one of version 2.
+const (
+	dataVersion    = 2
+	oldDataVersion = 1
+)
 
 // data is Record.Data. Which fields are set depends on the kind.
 type data struct {
@@ -49,7 +68,12 @@ type data struct {
 	Held       []string      `json:"held,omitempty"`
 	// SameShare says that an edit of the steps left the share of the present
 	// one as it was.
-	SameShare bool `json:"same_share,omitempty"`
+	SameShare   bool              `json:"same_share,omitempty"`
+	CountedFrom time.Duration     `json:"counted_from_ns,omitempty"` // see [Rollout]
+	Policy      []string          `json:"policy,omitempty"`          // see [Rollout]
+	Told        []string          `json:"told,omitempty"`            // what [Rollout].Told gains
+	Findings    []routing.Finding `json:"findings,omitempty"`        // what the gates said
+	NotSafe     []string          `json:"not_safe,omitempty"`        // the gates in spite of which somebody moved traffic
 	// Text says for people what happened. The fold does not need it.
 	Text string `json:"text,omitempty"`
 }
@@ -59,12 +83,20 @@ type stepData struct {
 	Share routing.Share    `json:"share,omitempty"` // hundredths of a percent
 	For   time.Duration    `json:"for_ns,omitempty"`
 	Hold  bool             `json:"hold,omitempty"`
+
+	AtMost    time.Duration     `json:"at_most_ns,omitempty"`
+	OnTimeout routing.OnTimeout `json:"on_timeout,omitempty"`
+	Mirror    bool              `json:"mirror,omitempty"`  // the control is a mirror
+	Control   routing.Share     `json:"control,omitempty"` // its share
 }
 
 func stepsData(steps []routing.Step) []stepData {
 	out := make([]stepData, 0, len(steps))
 	for _, s := range steps {
-		out = append(out, stepData{Kind: s.Kind, Share: s.Share, For: s.For, Hold: s.Hold})
+		out = append(out, stepData{
+			Kind: s.Kind, Share: s.Share, For: s.For, Hold: s.Hold,
+			AtMost: s.AtMost, OnTimeout: s.OnTimeout, Mirror: s.Control.Mirror, Control: s.Control.Share,
+		})
 	}
 	return out
 }
@@ -75,7 +107,10 @@ func (d data) steps() []routing.Step {
 	}
 	out := make([]routing.Step, 0, len(d.Steps))
 	for _, s := range d.Steps {
-		out = append(out, routing.Step{Kind: s.Kind, Share: s.Share, For: s.For, Hold: s.Hold})
+		out = append(out, routing.Step{
+			Kind: s.Kind, Share: s.Share, For: s.For, Hold: s.Hold,
+			AtMost: s.AtMost, OnTimeout: s.OnTimeout, Control: routing.Control{Mirror: s.Mirror, Share: s.Control},
+		})
 	}
 	return out
 }
@@ -90,7 +125,7 @@ func Fold(s State, r Record) (State, error) {
 	if err := json.Unmarshal(r.Data, &v); err != nil {
 		return s, fmt.Errorf("record %d (%s of %s): data: %w", r.Seq, r.Kind, r.Model, err)
 	}
-	if v.Version != dataVersion || !folds(r.Kind) {
+	if v.Version < oldDataVersion || v.Version > dataVersion || !folds(r.Kind) {
 		return s, fmt.Errorf("record %d (%s of %s, form %d): was written by a newer headgate, which has to be used to go on",
 			r.Seq, r.Kind, r.Model, v.Version)
 	}
@@ -112,9 +147,20 @@ func apply(s State, r Record, d data) State {
 	if fold, ok := phaseFolds[r.Kind]; ok {
 		s.Since = r.Time
 		s.Cause = Cause{Kind: r.Kind, Actor: r.Actor, Reason: r.Reason}
-		return fold(s, r, d)
+		s = fold(s, r, d)
+	} else {
+		s = stepFolds[r.Kind](s, r, d)
 	}
-	return stepFolds[r.Kind](s, r, d)
+	if len(d.Findings) > 0 {
+		s.Rollout.Findings = d.Findings
+	}
+	if len(d.Told) > 0 {
+		s.Rollout.Told = append(slices.Clip(s.Rollout.Told), d.Told...)
+	}
+	if !s.Running() {
+		s.InForce, s.Judgement = time.Time{}, nil
+	}
+	return s
 }
 
 func folds(kind string) bool {
@@ -150,9 +196,14 @@ var stepFolds = map[string]foldFunc{
 		s.Rollout.StepStarted = r.Time
 		return s
 	},
-	KindCheckpoint: func(s State, _ Record, d data) State {
-		s.Rollout.Elapsed = d.Elapsed
-		return s
+	KindCheckpoint:    foldNote,
+	KindWarned:        foldNote,
+	KindWouldAdvance:  foldNote,
+	KindWouldPause:    foldNote,
+	KindWouldRollBack: foldNote,
+	KindPolicy: func(s State, r Record, d data) State {
+		s.Rollout.Policy, s.Rollout.Told, s.Judgement = d.Policy, nil, nil
+		return foldNote(s, r, d)
 	},
 	KindAdvanced: func(s State, _ Record, d data) State {
 		s.Rollout.Step = d.Step
@@ -166,6 +217,12 @@ var stepFolds = map[string]foldFunc{
 		s.Rollout.Elapsed = d.Elapsed
 		return s
 	},
+}
+
+// foldNote is what a record does that only tells something.
+func foldNote(s State, _ Record, d data) State {
+	s.Rollout.Elapsed = d.Elapsed
+	return s
 }
 
 // settle makes a version the stable one without a rollout.
@@ -185,7 +242,8 @@ func foldBlocked(s State, r Record, d data) State {
 
 func foldStarted(s State, r Record, d data) State {
 	s.Phase, s.Declined, s.Probe = PhaseProgressing, Declined{}, ProbeState{}
-	s.Rollout = Rollout{Number: r.Rollout, Candidate: d.Candidate, Definition: d.Definition, Steps: d.steps()}
+	s.Rollout = Rollout{Number: r.Rollout, Candidate: d.Candidate, Definition: d.Definition, Steps: d.steps(), Policy: d.Policy}
+	s.InForce, s.Judgement = time.Time{}, nil
 	if d.Key != nil {
 		s.Rollout.Key = *d.Key
 	}
@@ -197,8 +255,9 @@ func foldPaused(s State, _ Record, d data) State {
 	return s
 }
 
-func foldResumed(s State, _ Record, _ data) State {
+func foldResumed(s State, _ Record, d data) State {
 	s.Phase = PhaseProgressing
+	s.Rollout.CountedFrom = max(s.Rollout.CountedFrom, d.CountedFrom)
 	return s
 }
 
@@ -210,14 +269,14 @@ func foldPromoted(s State, _ Record, _ data) State {
 }
 
 func foldCompleted(s State, _ Record, d data) State {
-	s.Phase, s.Stable, s.Previous = PhaseCompleted, d.Stable, d.Previous
+	s.Phase, s.Stable, s.Previous, s.PreviousDefinition = PhaseCompleted, d.Stable, d.Previous, d.Definition
 	return s
 }
 
 func foldRolledBack(s State, _ Record, d data) State {
 	s.Phase, s.Probe = PhaseRolledBack, ProbeState{}
 	if s.Stable != d.Stable {
-		s.Stable, s.Previous = d.Stable, ""
+		s.Stable, s.Previous, s.PreviousDefinition = d.Stable, "", ""
 	}
 	s.Declined = Declined{Version: d.Candidate, Definition: d.Definition}
 	return s
@@ -235,6 +294,7 @@ func foldRetired(s State, _ Record, _ data) State {
 }
 
 func (s State) stepBegins() State {
-	s.Rollout.StepStarted, s.Rollout.Elapsed = time.Time{}, 0
+	s.Rollout.StepStarted, s.Rollout.Elapsed, s.Rollout.CountedFrom, s.Rollout.Told = time.Time{}, 0, 0, nil
+	s.InForce, s.Judgement = time.Time{}, nil
 	return s
 }

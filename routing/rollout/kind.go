@@ -15,6 +15,8 @@ type Kind interface {
 	Check(step routing.Step) error
 	// Share is the candidate's share of the users while the step runs.
 	Share(step routing.Step) routing.Share
+	// Mirrors are the versions that get copies of requests while the step runs.
+	Mirrors(step routing.Step, stable string) []routing.Mirror
 	// Progress tells how far a step is that has run for elapsed, the time in
 	// which every connected Envoy served the step's share.
 	Progress(step routing.Step, elapsed time.Duration) Progress

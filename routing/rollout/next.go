@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/headgate/headgate/routing"
@@ -15,6 +16,7 @@ const (
 	ActorTimer  = "timer"  // a step's time is over
 	ActorEnvoy  = "envoy"  // an acknowledgement, or what Envoys were found to hold
 	ActorProbe  = "probe"  // an answer of a version's endpoints
+	ActorJudge  = "judge"  // what gates and hard rules have shown
 )
 
 // Next returns what is true of a model after an event, and what has to be done
@@ -36,7 +38,10 @@ func Next(s State, e Event, now time.Time) (State, []Effect) {
 		t.delivered(e.Acknowledged)
 	case Probed:
 		t.probed(e)
+	case Judged:
+		t.judged(e.Judgement)
 	case Tick:
+		t.ticked = true
 		t.look()
 	case Stopping:
 		t.checkpoint(0)
@@ -53,6 +58,7 @@ type transition struct {
 	effects   []Effect
 	refused   []Effect
 	probe     time.Duration // ask the candidate's endpoints after this; negative: no need
+	ticked    bool          // the last Wake is used up
 }
 
 // write records an event and lets it come true.
@@ -66,9 +72,15 @@ func (t *transition) write(kind, actor, reason string, d data) {
 		Model: t.s.Model, Rollout: number, Time: t.now.Round(0).UTC(),
 		Kind: kind, Actor: actor, Reason: reason,
 	}
+	if tellsFindings[kind] && t.s.Judgement != nil {
+		d.Findings = t.s.Judgement.Findings
+	}
 	before := t.s
 	t.s = apply(before, *r, d)
 	d.Text = tell(before, t.s, kind)
+	if len(d.NotSafe) > 0 {
+		d.Text += ", while not safe: " + strings.Join(d.NotSafe, ", ")
+	}
 	var err error
 	if r.Data, err = json.Marshal(d); err != nil {
 		panic("rollout: data of a record: " + err.Error()) // only strings and numbers in it
@@ -86,7 +98,7 @@ func (t *transition) end() (State, []Effect) {
 	if len(t.refused) > 0 {
 		return t.before, t.refused
 	}
-	if !sameSplit(t.before.Split(), t.s.Split()) {
+	if !sameSplit(t.before.Split(), t.s.Split()) || !slices.Equal(t.before.Mirrors(), t.s.Mirrors()) {
 		t.effects = append(t.effects, Publish{})
 	}
 	if needed, had := t.s.needsProbe(), t.before.needsProbe(); needed {
@@ -97,8 +109,9 @@ func (t *transition) end() (State, []Effect) {
 			t.effects = append(t.effects, Probe{t.s.Rollout.Number, t.s.Rollout.Candidate, t.probe})
 		}
 	}
-	if t.s.Clock != t.before.Clock || t.s.Rollout.Elapsed != t.before.Rollout.Elapsed {
-		t.effects = append(t.effects, Wake{t.s.wake(t.now)})
+	moved := t.s.Clock != t.before.Clock || t.s.Rollout.Elapsed != t.before.Rollout.Elapsed
+	if after := t.s.wake(t.now); moved || t.ticked && after >= 0 {
+		t.effects = append(t.effects, Wake{after})
 	}
 	return t.s, t.effects
 }
@@ -116,24 +129,48 @@ func (s State) needsProbe() bool {
 // wake returns when the running step has to be looked at again; negative:
 // not because of the time.
 func (s State) wake(now time.Time) time.Duration {
-	if s.Clock.Since.IsZero() {
-		return -1
-	}
 	step := s.Rollout.step()
-	p := kindOf(step).Progress(step, s.Elapsed(now))
-	switch {
-	case p.Done:
-		return 0
-	case p.After == 0:
+	if s.Clock.Since.IsZero() || step.Hold {
 		return -1
 	}
-	return max(0, min(p.After, checkpointEvery(step.For)-s.Clock.ran(now)))
+	elapsed := s.Elapsed(now)
+	p := kindOf(step).Progress(step, elapsed)
+	rest := checkpointEvery(s.lasts(p)) - s.Clock.ran(now)
+	if deadline := s.deadline(); p.Done && elapsed < deadline {
+		rest = min(rest, deadline-elapsed)
+	}
+	if p.After > 0 {
+		rest = min(rest, p.After)
+	}
+	return max(0, rest)
+}
+
+// lasts is the time of which a checkpoint is a part: what the step lasts at
+// least, then what it may wait for its gates.
+func (s State) lasts(p Progress) time.Duration {
+	step := s.Rollout.step()
+	switch {
+	case !p.Done:
+		return step.For
+	case step.AtMost > 0:
+		return step.AtMost
+	}
+	return maxCheckpoint
 }
 
 // delivered starts, stops and restarts the clock of the step.
 func (t *transition) delivered(acknowledged bool) {
+	if !t.s.Running() || !t.s.Rollout.Reachable {
+		return
+	}
 	switch {
-	case t.s.Phase != PhaseProgressing || !t.s.Rollout.Reachable:
+	case !acknowledged:
+		t.s.InForce = time.Time{}
+	case t.s.InForce.IsZero():
+		t.s.InForce = t.now
+	}
+	switch {
+	case t.s.Phase != PhaseProgressing:
 	case !acknowledged:
 		t.s.Clock = Clock{Ran: t.s.Clock.ran(t.now)}
 	case t.s.Rollout.Promoted:
@@ -150,24 +187,32 @@ func (t *transition) delivered(acknowledged bool) {
 	}
 }
 
-// look ends the step when it is over.
+// look ends the step when it is over: when its time is, and its gates are safe.
 func (t *transition) look() {
 	if t.s.Clock.Since.IsZero() || t.s.Phase != PhaseProgressing {
 		return
 	}
 	step := t.s.Rollout.step()
-	p := kindOf(step).Progress(step, t.s.Elapsed(t.now))
-	if p.Done {
+	elapsed := t.s.Elapsed(t.now)
+	p := kindOf(step).Progress(step, elapsed)
+	switch {
+	case p.Done && t.s.Rollout.endsAtOnce():
 		t.advance(ActorTimer, p.Reason)
-		return
+	case p.Done && t.s.safe():
+		t.goOn(p.Reason)
+	case p.Done && t.s.timedOut(elapsed):
+		t.timeOut(step)
 	}
-	t.checkpoint(checkpointEvery(step.For))
+	t.checkpoint(checkpointEvery(t.s.lasts(p)))
 }
+
+// maxCheckpoint is the most of a step's time that a crash may cost.
+const maxCheckpoint = 5 * time.Minute
 
 // checkpointEvery is how much of a step's time may be lost by a crash: a
 // twentieth, but not less than 10 s and not more than 5 min.
 func checkpointEvery(whole time.Duration) time.Duration {
-	return min(max(whole/20, 10*time.Second), 5*time.Minute)
+	return min(max(whole/20, 10*time.Second), maxCheckpoint)
 }
 
 // checkpoint records how long the step has run, when that is at least every
@@ -177,34 +222,49 @@ func (t *transition) checkpoint(every time.Duration) {
 	if t.s.Phase != PhaseProgressing || ran == 0 || ran < every || t.s.Rollout.step().Hold {
 		return
 	}
+	t.note(KindCheckpoint, ActorTimer, "", data{})
+}
+
+// note writes a record that does not stop the step's clock.
+func (t *transition) note(kind, actor, reason string, d data) {
 	running := !t.s.Clock.Since.IsZero()
-	t.write(KindCheckpoint, ActorTimer, "", data{Elapsed: t.s.Elapsed(t.now)})
+	d.Elapsed = t.s.Elapsed(t.now)
+	t.write(kind, actor, reason, d)
 	if running {
 		t.s.Clock.Since = t.now
 	}
 }
 
-// advance ends the step.
-func (t *transition) advance(actor, reason string) {
+// advance ends the step. notSafe are the gates in spite of which it does.
+func (t *transition) advance(actor, reason string, notSafe ...string) {
 	if next := t.s.Rollout.Step + 1; next < len(t.s.Rollout.Steps) {
-		t.write(KindAdvanced, actor, reason, data{Step: next})
+		t.write(KindAdvanced, actor, reason, data{Step: next, NotSafe: notSafe})
 		return
 	}
-	t.promote(actor, reason)
+	t.promote(actor, reason, notSafe...)
 }
 
 // promote gives everyone to the candidate, and completes the rollout when
 // every Envoy is known to have that.
-func (t *transition) promote(actor, reason string) {
+func (t *transition) promote(actor, reason string, notSafe ...string) {
 	if t.s.Share() == routing.Whole && !t.s.Clock.Since.IsZero() {
-		t.complete(actor, reason)
+		t.complete(actor, reason, notSafe...)
 		return
 	}
-	t.write(KindPromoted, actor, reason, data{})
+	t.write(KindPromoted, actor, reason, data{NotSafe: notSafe})
 }
 
-func (t *transition) complete(actor, reason string) {
-	t.write(KindCompleted, actor, reason, data{Stable: t.s.Rollout.Candidate, Previous: t.s.Stable})
+func (t *transition) complete(actor, reason string, notSafe ...string) {
+	t.write(KindCompleted, actor, reason, data{
+		Stable: t.s.Rollout.Candidate, Previous: t.s.Stable, Definition: t.s.definition(t.s.Stable), NotSafe: notSafe,
+	})
+}
+
+// rollBack gives everyone back to stable. The candidate is not tried again
+// until it is asked for again.
+func (t *transition) rollBack(actor, reason string) {
+	r := &t.s.Rollout
+	t.write(KindRolledBack, actor, reason, data{Stable: t.s.Stable, Candidate: r.Candidate, Definition: r.Definition})
 }
 
 func (t *transition) probed(p Probed) {

@@ -13,7 +13,7 @@ import (
 
 // journaled drops what a new process cannot know.
 func journaled(s State) State {
-	s.Wanted, s.Clock, s.Probe = nil, Clock{}, ProbeState{}
+	s.Wanted, s.Clock, s.Probe, s.InForce, s.Judgement = nil, Clock{}, ProbeState{}, time.Time{}, nil
 	return s
 }
 

@@ -26,12 +26,13 @@ func planOf(e *entry) *routing.ModelPlan {
 	if e.says(e.plan) {
 		return e.plan
 	}
-	return &routing.ModelPlan{Model: e.model, Stable: e.state.Stable, Split: e.state.Split()}
+	return &routing.ModelPlan{Model: e.model, Stable: e.state.Stable, Split: e.state.Split(), Mirrors: e.state.Mirrors()}
 }
 
 // says tells whether a plan is what the state asks for.
 func (e *entry) says(p *routing.ModelPlan) bool {
-	return p != nil && p.Model == e.model && p.Stable == e.state.Stable && sameSplit(p.Split, e.state.Split())
+	return p != nil && p.Model == e.model && p.Stable == e.state.Stable && sameSplit(p.Split, e.state.Split()) &&
+		slices.Equal(p.Mirrors, e.state.Mirrors())
 }
 
 // flush publishes what has changed. One model that changed costs a copy of the

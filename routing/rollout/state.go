@@ -16,17 +16,24 @@ type State struct {
 	Since    time.Time
 	Cause    Cause // of the phase
 	Stable   string
-	Previous string   // what served before Stable: the way back after completion
-	Declined Declined // what went back although the file wants it
-	Held     []string // while blocked: the versions that Envoys were found to hold
-	Retired  bool     // the configuration does not have the model
-	Rollout  Rollout  // the one that runs, or the last one
+	Previous string // what served before Stable: the way back after completion
+	// PreviousDefinition is what Previous was when it served; empty: not known.
+	PreviousDefinition string
+	Declined           Declined // what went back although the file wants it
+	Held               []string // while blocked: the versions that Envoys were found to hold
+	Retired            bool     // the configuration does not have the model
+	Rollout            Rollout  // the one that runs, or the last one
 
 	// What follows is not in the journal: it is true of this process only.
 
 	Wanted *Wanted // nil until this process has read a configuration
 	Clock  Clock
 	Probe  ProbeState
+	// InForce is since when every connected Envoy, and at least one, has served
+	// what the step says without a break. Zero: not now.
+	InForce time.Time
+	// Judgement is the last one of the present step; nil: none yet.
+	Judgement *routing.Judgement
 }
 
 // Cause is why a phase began.
@@ -58,6 +65,17 @@ type Rollout struct {
 	StepStarted time.Time
 	// Elapsed is how long the step has run, as far as the journal knows.
 	Elapsed time.Duration
+	// CountedFrom is the Elapsed from which the step's AtMost counts: more than 0
+	// after a person went on with a step that had timed out.
+	CountedFrom time.Duration
+	// Told is what is not to be told or done again in this step: the kind of a
+	// record and the gate that it was about.
+	Told []string
+	// Policy is how the candidate was judged when that was last written, in
+	// words, see [policyWords]. Nil: written by a headgate without a judge.
+	Policy []string
+	// Findings are those of the last record that had any.
+	Findings []routing.Finding
 }
 
 // Clock measures how long a step runs. It only runs while every connected
@@ -118,6 +136,15 @@ func (s State) Split() routing.Split {
 	}
 }
 
+// Mirrors are the versions that get copies of the model's requests.
+func (s State) Mirrors() []routing.Mirror {
+	if !s.Known() || !s.Running() || !s.Rollout.Reachable || s.Rollout.Promoted {
+		return nil
+	}
+	step := s.Rollout.step()
+	return kindOf(step).Mirrors(step, s.Stable)
+}
+
 // candidate is the version that is on its way in, or that went back; else empty.
 // What went back last need not be the last rollout's candidate: a person can
 // take back the stable version too.
@@ -142,6 +169,13 @@ func (s State) configured(version string) bool {
 	}
 	_, ok := s.Wanted.Versions[version]
 	return ok
+}
+
+func (s State) definition(version string) string {
+	if s.Wanted == nil {
+		return ""
+	}
+	return s.Wanted.Versions[version]
 }
 
 func (c Clock) ran(now time.Time) time.Duration {

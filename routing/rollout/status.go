@@ -22,6 +22,8 @@ func StatusOf(v View, now time.Time) Status {
 		Rejected:     v.Delivery.Rejected,
 		Since:        s.Since,
 		Reason:       v.reason(now),
+		Mode:         s.mode(),
+		Gates:        append([]routing.Finding{}, s.findings()...),
 	}
 	if s.Phase == "" {
 		out.Phase = PhaseIdle // nothing is known to be wrong, and nothing is published
@@ -67,7 +69,7 @@ func (v *View) tellRollout(out *Status, now time.Time) {
 	out.StepStarted = &started
 	step := r.step()
 	p := kindOf(step).Progress(step, v.State.Elapsed(now))
-	if p.After > 0 && v.State.Phase == PhaseProgressing && !v.State.Clock.Since.IsZero() {
+	if p.After > 0 && v.State.Phase == PhaseProgressing && !v.State.Clock.Since.IsZero() && v.State.timeDecides() {
 		ends := v.State.stepEnds(step, now, p.After)
 		out.StepEnds = &ends
 	}
@@ -155,8 +157,11 @@ func (v *View) progress(now time.Time) string {
 		return fmt.Sprintf("%s: waits for the Envoys to acknowledge", s.Share())
 	}
 	p := kindOf(step).Progress(step, s.Elapsed(now))
-	text := fmt.Sprintf("%s since %s, %s", s.Share(), clock(r.StepStarted), p.Reason)
-	if step.Hold {
+	text := fmt.Sprintf("%s since %s, %s%s", s.Share(), clock(r.StepStarted), p.Reason, s.waitsFor())
+	switch {
+	case s.Observes():
+		text += fmt.Sprintf("; verdicts are only told: `headgate skip %s` ends the step", s.Model)
+	case step.Hold:
 		text += fmt.Sprintf(": `headgate skip %s` ends the step", s.Model)
 	}
 	return text

@@ -56,7 +56,7 @@ func TestSummary(t *testing.T) {
 		"steps: v1 → v2: 5% → 15%; the steps were edited: more users move",
 		"steps: v1 → v2: 15%; the steps were edited",
 		"rolled_back: v2: 15% → 0%, v1 serves everyone; why not",
-		"started: v1 → v2: rollout 2 begins; why not",
+		"started: v1 → v2: rollout 2 begins; why not; other users come first, and the error budget is new",
 		"reachable: v1 → v2: 0% → 10%",
 		"superseded: v2: 10% → 0%, v1 serves everyone; the file says release: v3",
 		"started: v1 → v3: rollout 3 begins; the file says release: v3",

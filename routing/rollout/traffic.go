@@ -11,8 +11,8 @@ import (
 // person ends the step.
 type traffic struct{}
 
-// Check refuses a share above 100 %, a negative time, and a step with a time
-// that waits for a person.
+// Check refuses a share above 100 %, negative times, a step with a time that
+// waits for a person, and a control that cannot be.
 func (traffic) Check(step routing.Step) error {
 	switch {
 	case step.Share > routing.Whole:
@@ -21,12 +21,31 @@ func (traffic) Check(step routing.Step) error {
 		return fmt.Errorf("for: %s: must not be negative", step.For)
 	case step.Hold && step.For > 0:
 		return fmt.Errorf("for: %s: a step that waits for a person has no time", step.For)
+	case step.AtMost < 0:
+		return fmt.Errorf("at_most: %s: must not be negative", step.AtMost)
+	case step.Control.Share > routing.Whole:
+		return fmt.Errorf("control: %s: must be at most 100%%", step.Control.Share)
+	case step.Control != (routing.Control{}) && step.Share < routing.Whole:
+		return fmt.Errorf("control: %s: only a step of 100%% has one", step.Control)
 	}
 	return nil
 }
 
-// Share is the share that the file says.
-func (traffic) Share(step routing.Step) routing.Share { return min(step.Share, routing.Whole) }
+// Share is the share that the file says, less what is held back of 100 %.
+func (traffic) Share(step routing.Step) routing.Share {
+	if step.Share >= routing.Whole && !step.Control.Mirror {
+		return routing.Whole - min(step.Control.Share, routing.Whole)
+	}
+	return min(step.Share, routing.Whole)
+}
+
+// Mirrors are copies to the stable version, for a control that asks for them.
+func (traffic) Mirrors(step routing.Step, stable string) []routing.Mirror {
+	if step.Share < routing.Whole || !step.Control.Mirror || step.Control.Share == 0 {
+		return nil
+	}
+	return []routing.Mirror{{Version: stable, Share: step.Control.Share}}
+}
 
 // Progress is done when the time is over.
 func (traffic) Progress(step routing.Step, elapsed time.Duration) Progress {
@@ -49,6 +68,9 @@ func (u unknown) Check(routing.Step) error {
 
 // Share is nothing.
 func (unknown) Share(routing.Step) routing.Share { return 0 }
+
+// Mirrors are none.
+func (unknown) Mirrors(routing.Step, string) []routing.Mirror { return nil }
 
 // Progress is never done.
 func (u unknown) Progress(routing.Step, time.Duration) Progress {
