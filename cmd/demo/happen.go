@@ -193,6 +193,7 @@ func (w *watch) show(now time.Time) {
 	}
 	w.screen.Show(screen.View{
 		Title:   fmt.Sprintf("headgate demo, scene %d: %s", w.scene.number, w.scene.title),
+		Story:   w.scene.before,
 		Now:     now,
 		Elapsed: now.Sub(w.began),
 		Status:  w.status,

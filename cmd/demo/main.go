@@ -86,7 +86,7 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	f.StringVar(&list, "scene", "1,2", "`numbers` of the scenes, or all")
 	f.BoolVar(&o.plain, "plain", false, "print lines instead of drawing on the terminal")
 	f.DurationVar(&o.step, "step", 5*time.Second, "how long each step of a rollout is held at least; it waits for the gates")
-	f.Float64Var(&o.rate, "rate", 300, "requests a second")
+	f.Float64Var(&o.rate, "rate", 400, "requests a second")
 	f.BoolVar(&o.keep, "keep", false, "keep the folder with configuration, state and logs")
 	f.BoolVar(&o.stay, "stay", false, "go on after the last scene, until Ctrl-C, to try things by hand")
 	if err := f.Parse(args); err != nil {

@@ -25,7 +25,7 @@ var now = time.Date(2030, 1, 1, 12, 0, 0, 0, time.UTC)
 func views() map[string]View {
 	ends := now.Add(7200 * time.Millisecond)
 	start := View{
-		Title: "headgate demo, scene 1: a better model takes over", Now: now, Elapsed: 3 * time.Second,
+		Title: "headgate demo, scene 1: a better model takes over", Story: "A better model.", Now: now, Elapsed: 3 * time.Second,
 		Status: rollout.Status{
 			Model: "tumor", Phase: rollout.PhaseIdle, Stable: "v1.0.0", Step: -1,
 			Weights: map[string]float64{"v1.0.0": 100}, Acknowledged: true, Envoys: 1,

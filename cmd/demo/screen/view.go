@@ -15,6 +15,7 @@ import (
 // View is what there is to show at one moment.
 type View struct {
 	Title   string
+	Story   string // what it is about, in a sentence
 	Now     time.Time
 	Elapsed time.Duration // since the demo began
 	Status  rollout.Status
@@ -42,11 +43,11 @@ const barWidth = 24
 func Picture(v View, eventLines int, p Palette) []string {
 	lines := []string{
 		p.Bold(fit(apart(v.Title, fmt.Sprintf("%s   %3.0f requests/s", clock(v.Elapsed), v.Account.PerSecond)))),
+		fit(v.Story),
 		"",
 		fit(phase(v.Status, v.Now)),
 		p.faint(fit("  " + v.Status.Reason)),
 		p.faint(fit("  " + delivery(v.Status))),
-		"",
 		p.faint(fmt.Sprintf("%-8s  %-*s  %s", "version", barWidth+8, "wanted, share of users", "served, share of requests")),
 	}
 	for i, version := range v.Account.Versions {
@@ -60,7 +61,7 @@ func Picture(v View, eventLines int, p Palette) []string {
 	for _, version := range v.Account.Versions {
 		lines = append(lines, row(version, p))
 	}
-	lines = append(lines, totals(v.Account, p), "")
+	lines = append(lines, totals(v, p), "")
 	if gates := Gates(v.Status.Gates, p); len(gates) > 0 {
 		lines = append(append(lines, gates...), p.faint(fit(words(v.Status.Gates))), "")
 	}
@@ -81,10 +82,11 @@ func row(v traffic.Version, p Palette) string {
 		failed, milliseconds(v.P50), milliseconds(v.P99), accuracy(v), thousands(v.Users))
 }
 
-func totals(a traffic.Account, p Palette) string {
+func totals(v View, p Palette) string {
+	a, sentBack := v.Account, v.Status.Phase == rollout.PhaseRolledBack
 	return fmt.Sprintf("sent %s   ", thousands(a.Sent)) +
 		p.alarm(a.Failed > 0, "failed "+thousands(a.Failed)) + "   " +
-		p.alarm(a.Backwards > 0, "users who went back to an older version "+thousands(a.Backwards))
+		p.alarm(a.Backwards > 0 && !sentBack, "users who went back to an older version "+thousands(a.Backwards))
 }
 
 func events(all []Event, n int, p Palette) []string {
@@ -138,7 +140,7 @@ func accuracy(v traffic.Version) string {
 // phase says in one line where a rollout is.
 func phase(s rollout.Status, now time.Time) string {
 	if s.Step < 0 || s.Step >= len(s.Steps) {
-		return fmt.Sprintf("%s: %s", s.Model, s.Phase)
+		return fmt.Sprintf("%s: %s", s.Model, strings.ReplaceAll(string(s.Phase), "_", " "))
 	}
 	text := fmt.Sprintf("%s: %s → %s, %s, step %d of %d", s.Model, s.Stable, s.Candidate, s.Phase, s.Step+1, len(s.Steps))
 	if s.StepEnds != nil {
