@@ -126,16 +126,17 @@ func (s *server) openController(ctx context.Context) error {
 	})
 	s.probes = newProber(s.version)
 	var err error
+	if s.records, err = newRecords(s.state.Path(), s.peerCheck(), s.peerLog); err != nil {
+		return err
+	}
 	s.controller, err = rollout.New(ctx, rollout.Options{
 		Journal:   s.history,
 		Publisher: publisher{s.publisher, s.decider},
 		Prober:    s.probes,
+		Judge:     s.records.judge,
 		Log:       s.log,
 	})
 	if err != nil {
-		return err
-	}
-	if s.records, err = newRecords(s.state.Path(), s.peerCheck(), s.peerLog); err != nil {
 		return err
 	}
 	s.files = newFiles(filesOptions{

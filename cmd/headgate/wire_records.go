@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"time"
 
 	"google.golang.org/grpc"
 
@@ -16,10 +17,26 @@ import (
 	"github.com/headgate/headgate/xds/accesslog"
 )
 
-// records takes what Envoys log of each request, and counts it.
+// records takes what Envoys log of each request: it is counted, and judged.
 type records struct {
 	ledger   *compare.Ledger
+	judge    *compare.Judge
 	receiver *accesslog.Receiver
+}
+
+// Observe is told of each request. Answers to copies reached no user: they are
+// for the judge alone.
+func (r *records) Observe(o compare.Observation) {
+	r.judge.Observe(o)
+	if !o.Mirrored {
+		r.ledger.Observe(o)
+	}
+}
+
+// Gap is told of times in which an Envoy's records may be lost.
+func (r *records) Gap(node string, from, to time.Time) {
+	r.judge.Gap(node, from, to)
+	r.ledger.Gap(node, from, to)
 }
 
 // newRecords uses the secret of the state folder, so that a user has the same
@@ -29,13 +46,11 @@ func newRecords(state string, check func(ctx context.Context, id string) error, 
 	if err != nil {
 		return nil, fmt.Errorf("secret for users' keys: %w", err)
 	}
-	ledger := compare.NewLedger(compare.Limits{})
-	return &records{
-		ledger: ledger,
-		receiver: accesslog.New(accesslog.Options{
-			Sink: ledger, Hasher: accesslog.NewHasher(secret), NodeIDFromPeer: check, Log: log,
-		}),
-	}, nil
+	r := &records{ledger: compare.NewLedger(compare.Limits{}), judge: compare.NewJudge(compare.JudgeOptions{Log: log})}
+	r.receiver = accesslog.New(accesslog.Options{
+		Sink: r, Hasher: accesslog.NewHasher(secret), NodeIDFromPeer: check, Log: log,
+	})
+	return r, nil
 }
 
 const secretSize = 32
