@@ -207,6 +207,7 @@ func (c *Controller) commit(cfg *routing.Config, changes []change) {
 	}
 	c.mu.Unlock()
 	for i, e := range touched {
+		c.watch(e)
 		c.replan(e)
 		c.carryOut(e, changes[i].effects)
 	}

@@ -6,17 +6,19 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/headgate/headgate/routing"
 )
 
 // Options are the parts that a [Controller] works with. All are needed but
-// Log.
+// Judge and Log.
 type Options struct {
 	Journal   Journal
 	Publisher Publisher
 	Prober    Prober
+	Judge     Judge        // nil: nobody judges, and a step with gates waits for a person
 	Log       *slog.Logger // nil: nothing is logged
 }
 
@@ -26,7 +28,9 @@ type Controller struct {
 	journal   Journal
 	publisher Publisher
 	prober    Prober
+	judge     Judge // nil: none
 	log       *slog.Logger
+	looks     looks
 
 	calls  chan func()
 	wakes  chan string
@@ -53,6 +57,11 @@ type Controller struct {
 	failures int               // of the journal, in a row
 	trying   bool              // retry is running
 
+	kept        map[string]Evidence // of an earlier process, until it is asked for
+	unkept      map[string]*entry   // with evidence that is not written yet
+	unkeptTold  bool
+	unkeptTimes atomic.Uint64
+
 	listeners listeners
 }
 
@@ -64,6 +73,7 @@ type entry struct {
 	out   *routing.ModelPlan // what the publisher was given last; nil: nothing. Under mu
 	stuck error              // of the journal
 
+	trial    trialState
 	delivery Delivery
 	timer    *time.Timer
 	probing  *probing
@@ -73,7 +83,8 @@ type entry struct {
 // written by a newer headgate.
 func New(ctx context.Context, o Options) (*Controller, error) {
 	c := &Controller{
-		journal: o.Journal, publisher: o.Publisher, prober: o.Prober, log: o.Log,
+		journal: o.Journal, publisher: o.Publisher, prober: o.Prober, judge: o.Judge, log: o.Log,
+		looks: looks{judge: o.Judge, out: make(chan []looked), trials: map[string]int{}}, unkept: map[string]*entry{},
 		calls: make(chan func()), wakes: make(chan string), probes: make(chan probeResult),
 		done: make(chan struct{}), entries: map[string]*entry{}, watched: map[string]*entry{}, stuck: map[string]*entry{},
 		settled: !o.Journal.Fresh(),
@@ -94,6 +105,11 @@ func New(ctx context.Context, o Options) (*Controller, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the journal: %w", err)
 	}
+	if c.judge != nil {
+		if c.kept, err = o.Journal.Evidence(ctx); err != nil {
+			return nil, fmt.Errorf("read the evidence in the journal: %w", err)
+		}
+	}
 	return c, nil
 }
 
@@ -105,6 +121,15 @@ func (c *Controller) Run(ctx context.Context) error {
 	defer c.listeners.closeAll()
 	c.retry = time.NewTimer(0)
 	c.retry.Stop()
+	var keep <-chan time.Time
+	if c.judge != nil {
+		looking, end := context.WithCancel(ctx)
+		defer end()
+		go c.looks.run(looking)
+		ticker := time.NewTicker(lookEvery)
+		defer ticker.Stop()
+		keep = ticker.C
+	}
 	for {
 		select {
 		case <-ctx.Done():
@@ -118,13 +143,17 @@ func (c *Controller) Run(ctx context.Context) error {
 			_ = c.drive(model, Tick{}) // a journal that refuses is in the status, and tried again
 		case p := <-c.probes:
 			c.probed(p)
+		case batch := <-c.looks.out:
+			c.judged(batch)
+		case <-keep:
+			c.keepEvidence()
 		case <-c.retry.C:
 			c.again()
 		}
 	}
 }
 
-// stop ends timers and probes, and writes the clocks down.
+// stop ends timers and probes, and writes clocks and evidence down.
 func (c *Controller) stop() {
 	now := time.Now()
 	records := make([]*Record, 0, len(c.watched))
@@ -135,12 +164,11 @@ func (c *Controller) stop() {
 		records = append(records, writes(effects)...)
 	}
 	c.retry.Stop()
-	if len(records) == 0 {
-		return
-	}
-	if err := c.journal.Append(context.Background(), records...); err != nil {
+	c.lastLook()
+	if err := c.append(records); err != nil {
 		c.log.Error("the time that running steps have run could not be noted", "error", err)
 	}
+	c.keepEvidence()
 }
 
 // call has fn run by Run, and waits for its end.
@@ -195,7 +223,7 @@ func (c *Controller) drive(model string, ev Event) error {
 
 // follow tells the model what the Envoys have of it, until nothing changes.
 func (c *Controller) follow(e *entry) {
-	for e.state.Phase == PhaseProgressing && e.model != nil {
+	for e.state.Running() && e.model != nil {
 		d := c.publisher.Delivery(e.state.Model)
 		wrote, err := c.handle(e, Delivered{d.Acknowledged()})
 		c.flush()
@@ -225,6 +253,7 @@ func (c *Controller) handle(e *entry, ev Event) (bool, error) {
 		delete(c.stuck, e.state.Model)
 	}
 	c.mu.Unlock()
+	c.watch(e)
 	c.carryOut(e, effects)
 	return len(records) > 0, nil
 }

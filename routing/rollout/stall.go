@@ -11,12 +11,18 @@ func (c *Controller) append(records []*Record) error {
 	if len(records) == 0 {
 		return nil
 	}
+	c.addEvidence(records)
 	// What has begun is finished, so that an error means that nothing changed.
 	if err := c.journal.Append(context.Background(), records...); err != nil {
 		c.log.Error("the journal cannot be written", "error", err)
 		return fmt.Errorf("%w: %w", ErrJournal, err)
 	}
 	c.failures = 0
+	for _, r := range records {
+		if r.Evidence != nil {
+			delete(c.unkept, r.Model)
+		}
+	}
 	return nil
 }
 
@@ -58,9 +64,14 @@ func (c *Controller) again() {
 		}
 		delete(c.stuck, model)
 		c.setStuck(e, nil)
-		if e.state.needsProbe() {
+		held := e.trial.held
+		e.trial.held = nil
+		switch {
+		case held != nil:
+			c.decide(e, *held)
+		case e.state.needsProbe():
 			c.startProbe(e, Probe{Rollout: e.state.Rollout.Number, Version: e.state.Rollout.Candidate})
-		} else {
+		default:
 			_ = c.drive(model, Tick{}) // stalls again when the journal refuses
 		}
 		c.tell(e, nil)
