@@ -286,7 +286,7 @@ func lastLines(path string, n int) string {
 
 // suggestions say what to try next.
 const suggestions = `What to try next:
-  make demo SCENE=3               a v2 with slow answers
-  make demo SCENE=1 ARGS=--stay   goes on until Ctrl-C, with commands to try on it
-  cmd/demo/example                the same by hand: two model servers and headgate
+  make demo SCENE=3              a v2 with slow answers
+  make demo SCENE=1 ARGS=--stay  goes on until Ctrl-C, with commands to try
+  cmd/demo/example               the same by hand: two models and headgate
 `

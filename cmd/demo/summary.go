@@ -37,7 +37,7 @@ func (s summary) write(w io.Writer, p screen.Palette) {
 	}
 	s.writeFigures(w)
 	if lines := screen.Gates(o.status.Gates, p); len(lines) > 0 {
-		say(w, "  %s\n", strings.Join(lines, "\n  "))
+		say(w, "%s\n", strings.Join(lines, "\n"))
 	}
 	s.writeStages(w)
 	for _, why := range slices.Sorted(maps.Keys(o.account.Failures)) {
@@ -74,7 +74,7 @@ func (s summary) writeFigures(w io.Writer) {
 	if o.scene.back {
 		v := o.candidate()
 		line("slow answers of "+v.Name, strconv.Itoa(v.Slow), fmt.Sprintf("longer than %s", tooSlow))
-		line("users who came back with it", strconv.Itoa(o.account.Backwards), "")
+		line("users who went back to "+o.scene.stable.version, strconv.Itoa(o.account.Backwards), "")
 		if !v.FirstBad.IsZero() {
 			line("first bad answer to last request", fmt.Sprintf("%.1f s", o.exposed().Seconds()), "on "+v.Name)
 		}
@@ -103,7 +103,7 @@ func (s summary) line() string {
 		return text + fmt.Sprintf(", %s serves everyone after %.0f s", o.scene.candidate.version, s.took.Seconds())
 	}
 	if v := o.candidate(); !v.FirstBad.IsZero() {
-		text += fmt.Sprintf(", %.1f s from the first bad answer to the last request on %s", o.exposed().Seconds(), v.Name)
+		text += fmt.Sprintf(", %.1f s from the first bad answer to the last request on it", o.exposed().Seconds())
 	}
 	return text
 }
