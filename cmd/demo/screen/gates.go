@@ -163,7 +163,7 @@ func place(f *routing.Finding, v float64) int {
 		size = 0.01 // no increase at all is allowed; something has to be the unit
 	}
 	off := (v - f.Limit) / size
-	at := 0.5
+	var at float64
 	switch {
 	case math.IsInf(off, 0):
 		at = 0.5 + math.Copysign(0.5, off)
