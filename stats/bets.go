@@ -13,10 +13,12 @@ const (
 
 // Harms are the alternatives that a test for Above bets on, as the factor
 // between what is true and the limit; benefits are those for Below. They are
-// dense where a wrong bet costs much (near 1) and thin where it costs little.
+// dense near 1, where a wrong bet costs much, and thin where it costs little.
+// The least bets say what can be found at all: a rate within 2 % of its limit
+// never is.
 var (
-	harms    = []float64{1.03, 1.06, 1.12, 1.25, 1.5, 2, 3, 6, 16, 60}
-	benefits = []float64{0.97, 0.94, 0.88, 0.78, 0.6, 0.4, 0.2, 0.05, 0.01}
+	harms    = []float64{1.04, 1.1, 1.25, 1.6, 2.5, 5, 15, 100}
+	benefits = []float64{0.97, 0.92, 0.82, 0.62, 0.35, 0.1, 0.005}
 )
 
 // certain is the log capital that an event wins which the limit rules out: more
@@ -54,6 +56,17 @@ func LogMix(logs []float64) float64 {
 		}
 	}
 	return top + math.Log(sum/float64(len(logs)))
+}
+
+// Reached tells whether LogMix of logs is at least at. It is cheap while no bet
+// is near.
+func Reached(logs []float64, at float64) bool {
+	for _, l := range logs {
+		if l >= at {
+			return LogMix(logs) >= at
+		}
+	}
+	return len(logs) == 0 && at <= 0
 }
 
 // Threshold is the log capital at which a test at level alpha has shown its

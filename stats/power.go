@@ -135,18 +135,18 @@ func (s *Share) Smallest(alpha, w, units, ps, power float64) float64 {
 }
 
 // QuantileNeeded is about how many values it takes until the interval of the
-// q-quantile is beyond limit on one side, if the distribution stays what h has
-// counted: above it (Above, at level alpha) or below it (Below). +Inf when it
-// never will be.
+// q-quantile is beyond limit on one side with probability 1/2, if the
+// distribution is what h has counted: above it (Above, at level alpha) or below
+// it (Below). +Inf when it never will be.
 func QuantileNeeded(h *Histogram, q, limit, alpha float64, side Side) float64 {
-	return h.needed(func(scale float64) bool {
-		if side == Below {
-			_, high := h.quantileInterval(q, 0, alpha, scale)
-			return high < limit
-		}
-		low, _ := h.quantileInterval(q, alpha, 0, scale)
-		return low > limit
-	})
+	if h.n == 0 {
+		return math.Inf(1)
+	}
+	count := h.CountAbove(limit)
+	if side == Below {
+		count = h.CountMaybeAbove(limit)
+	}
+	return NewRate(1-q, side).Needed(alpha, float64(count)/float64(h.n))
 }
 
 // MeanNeeded is the same for the mean of min(value, bound).

@@ -47,16 +47,21 @@ func (h *Histogram) quantileInterval(q, alphaLow, alphaHigh, scale float64) (low
 }
 
 // leastRefuting is the least count x of n, fractions allowed, with which the
-// test of a limit m has shown more than m.
+// test of a limit m has shown more than m; +Inf when there is none.
 func leastRefuting(n, m, at float64) float64 {
-	return boundary(n, n*m, func(x float64) float64 { return rateLog(harms, n, x, m) - at })
+	f := func(x float64) float64 { return rateLog(harms, n, x, m) - at }
+	if !(f(n) >= 0) {
+		return math.Inf(1)
+	}
+	return boundary(n, n*m, f)
 }
 
 // mostRefuting is the greatest count x of n with which the test of a limit m has
 // shown less than m; negative when there is none.
 func mostRefuting(n, m, at float64) float64 {
-	if rateLog(benefits, n, 0, m) < at {
+	f := func(x float64) float64 { return rateLog(benefits, n, x, m) - at }
+	if !(f(0) >= 0) {
 		return -1
 	}
-	return boundary(0, n*m, func(x float64) float64 { return rateLog(benefits, n, x, m) - at })
+	return boundary(0, n*m, f)
 }

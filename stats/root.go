@@ -35,7 +35,7 @@ func boundary(refuted, kept float64, f func(float64) float64) float64 {
 			b, fb = a, fa
 		}
 		a, fa = x, fx
-		tol := 4e-16*math.Max(math.Abs(a), math.Abs(b)) + 1e-300
+		tol := 1e-13*math.Max(math.Abs(a), math.Abs(b)) + 1e-18
 		limit := tol / math.Abs(b-a)
 		if limit > 0.5 || fx == 0 {
 			break

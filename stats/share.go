@@ -14,7 +14,7 @@ type Margin struct {
 
 func (m Margin) ratio() float64 {
 	if m.Ratio > 0 {
-		return m.Ratio
+		return min(m.Ratio, mostRatio)
 	}
 	return 1
 }
@@ -86,6 +86,7 @@ func (s *Share) Add(logs []float64, w float64, units, candidate, stable uint64) 
 }
 
 func (s *Share) add(logs []float64, w, units, candidate, stable float64) {
+	units = max(units, candidate+stable) // each event is a unit
 	t := s.table.Load()
 	if t == nil || t.w != w {
 		t = s.newTable(w)
@@ -113,10 +114,22 @@ func (s *Share) newTable(w float64) *shareTable {
 // shareBet is what an event on the candidate, one on stable, and each unit add
 // to the log of the capital of the bet on r.
 func shareBet(r, w, rho, delta float64) (candidate, stable, every float64) {
+	a, b := shareStake(r, w, rho)
+	return math.Log1p(a), math.Log1p(-b), -shareCost(w*a, delta)
+}
+
+// shareStake is the part of the capital that an event on the candidate wins, and
+// that one on stable loses.
+func shareStake(r, w, rho float64) (a, b float64) {
 	u := w * rho / (1 - w)
-	a := (r - 1) / (1 + r*u)
-	stable = math.Log1p(-u * a)
-	return math.Log(r) + stable, stable, -math.Log1p(w * a * min(max(delta, -1), 1))
+	a = (r - 1) / (1 + r*u)
+	return a, u * a
+}
+
+// shareCost is what each unit costs, where the margin is delta. A margin that
+// nothing can keep costs next to nothing.
+func shareCost(wa, delta float64) float64 {
+	return math.Log1p(max(wa*min(max(delta, -1), 1), -1+1e-15))
 }
 
 // ShareInterval is where the difference p_c - p_s lies (ratio false), or p_c /
@@ -128,7 +141,8 @@ func shareBet(r, w, rho, delta float64) (candidate, stable, every float64) {
 // Below it has reached that of alphaHigh. What is not known is [-1, 1], and
 // [0, +Inf] for a ratio; so is all of it where w is not between 0 and 1.
 func ShareInterval(w float64, units, xc, xs uint64, ratio bool, alphaLow, alphaHigh float64) (low, high float64) {
-	c := shareCounts{w: w, units: float64(units), candidate: float64(xc), stable: float64(xs)}
+	c := shareCounts{w: w, candidate: float64(xc), stable: float64(xs)}
+	c.units = max(float64(units), c.candidate+c.stable)
 	if ratio {
 		return c.ratio(Threshold(alphaLow), Threshold(alphaHigh))
 	}
@@ -137,25 +151,42 @@ func ShareInterval(w float64, units, xc, xs uint64, ratio bool, alphaLow, alphaH
 
 type shareCounts struct{ w, units, candidate, stable float64 }
 
-// log is the log capital of the bets on rs against a margin.
-func (c shareCounts) log(rs []float64, rho, delta float64) float64 {
-	var logs [maxBets]float64
-	for k, r := range rs {
-		a, b, e := shareBet(r, c.w, rho, delta)
-		logs[k] = c.candidate*a + c.stable*b + c.units*e
-	}
-	return LogMix(logs[:len(rs)])
-}
-
 func (c shareCounts) difference(atLow, atHigh float64) (low, high float64) {
 	if !(c.w > 0 && c.w < 1) || c.units <= 0 {
 		return -1, 1
 	}
 	estimate := (c.candidate/c.w - c.stable/(1-c.w)) / c.units
 	estimate = min(max(estimate, -1), 1)
-	low = boundary(-1, estimate, func(d float64) float64 { return c.log(harms, 1, d) - atLow })
-	high = boundary(1, estimate, func(d float64) float64 { return c.log(benefits, 1, d) - atHigh })
-	return low, high
+	return boundary(-1, estimate, c.against(harms, atLow)), boundary(1, estimate, c.against(benefits, atHigh))
+}
+
+// against is how far the log capital of the bets on rs is above at, by the
+// margin in points.
+func (c shareCounts) against(rs []float64, at float64) func(delta float64) float64 {
+	var won, wa [maxBets]float64
+	for k, r := range rs {
+		a, b := shareStake(r, c.w, 1)
+		won[k], wa[k] = c.candidate*math.Log1p(a)+c.stable*math.Log1p(-b), c.w*a
+	}
+	return func(delta float64) float64 {
+		var logs [maxBets]float64
+		for k := range rs {
+			logs[k] = won[k] - c.units*shareCost(wa[k], delta)
+		}
+		return LogMix(logs[:len(rs)]) - at
+	}
+}
+
+// againstRatio is the same by the log of the margin as a ratio.
+func (c shareCounts) againstRatio(rs []float64, at float64) func(logRho float64) float64 {
+	return func(logRho float64) float64 {
+		var logs [maxBets]float64
+		for k, r := range rs {
+			a, b := shareStake(r, c.w, math.Exp(logRho))
+			logs[k] = c.candidate*math.Log1p(a) + c.stable*math.Log1p(-b)
+		}
+		return LogMix(logs[:len(rs)]) - at
+	}
 }
 
 // The ratios between which an interval's ends are sought; what is beyond is as
@@ -172,11 +203,11 @@ func (c shareCounts) ratio(atLow, atHigh float64) (low, high float64) {
 	}
 	estimate := min(max((c.candidate/c.w)/(c.stable/(1-c.w)), leastRatio), mostRatio)
 	from, to, mid := math.Log(leastRatio), math.Log(mostRatio), math.Log(estimate)
-	l := boundary(from, mid, func(x float64) float64 { return c.log(harms, math.Exp(x), 0) - atLow })
+	l := boundary(from, mid, c.againstRatio(harms, atLow))
 	if l > from {
 		low = math.Exp(l)
 	}
-	h := boundary(to, mid, func(x float64) float64 { return c.log(benefits, math.Exp(x), 0) - atHigh })
+	h := boundary(to, mid, c.againstRatio(benefits, atHigh))
 	if h < to {
 		high = math.Exp(h)
 	}

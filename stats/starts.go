@@ -110,6 +110,23 @@ func (s *Starts) LogE() float64 {
 	return total
 }
 
+// Reached tells whether LogE is at least at. It is cheap while no bet is near.
+func (s *Starts) Reached(at float64) bool {
+	near := at - math.Log(float64(len(s.Alive))+1)
+	if -math.Log(float64(s.Count)+1) >= near {
+		return s.LogE() >= at
+	}
+	for i := range s.Alive {
+		a := &s.Alive[i]
+		for k, now := range s.Now {
+			if a.Weight+now-a.From[k] >= near {
+				return s.LogE() >= at
+			}
+		}
+	}
+	return false
+}
+
 // capital is the log of what a start has.
 func (s *Starts) capital(a *Start) float64 { return a.Weight + s.mix(a.From) }
 
