@@ -14,7 +14,7 @@ import (
 // gate is a limit that a candidate must keep. What its bound may be depends on
 // the metric.
 type gate struct {
-	_ struct{} `needs:"bound" hint:"name=write metric: NAME;threshold|limit|value|bound=write max, or max_increase to compare with stable;increase=write max_increase;drop=write max_drop;action|on_failure|on_fail=write on_breach"`
+	_ struct{} `needs:"bound" hint:"name|error_rate|client_error_rate|latency|latency_mean|latency_p50|latency_p90|latency_p95|latency_p99=write {metric: NAME, max: LIMIT};threshold|limit|value|bound=write max, or max_increase to compare with stable;increase=write max_increase;drop=write max_drop;action|on_failure|on_fail=write on_breach"`
 	_ struct{} `hint:"thresholdRange|successCondition|failureCondition=write max: 1%, or max: 500ms of a latency;min=a limit is the largest value that is fine, a success rate of at least 99% is error_rate with max: 1%"`
 	_ struct{} `hint:"interval|count|window|for|failureLimit|consecutiveErrorLimit|consecutiveSuccessLimit=leave it out, a gate looks at every moment and keeps the promise all the same;inconclusiveLimit=leave it out, what is not shown waits for at_most;initialDelay=leave it out, a gate begins when every Envoy has the share of the step"`
 	_ struct{} `hint:"provider|query|template|templateRef=leave it out, headgate measures at Envoy"`

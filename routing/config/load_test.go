@@ -67,3 +67,30 @@ func dumped(c any) string {
 	dump(&b, "", "config", reflect.ValueOf(c))
 	return b.String()
 }
+
+// One file by itself is what it is in a directory; its mistakes carry the name
+// that was given.
+func TestParse(t *testing.T) {
+	dir := t.TempDir()
+	cert, key := certificate()
+	writeFile(t, filepath.Join(dir, "cert.pem"), cert)
+	writeFile(t, filepath.Join(dir, "key.pem"), key)
+	text := strings.Replace(modelText("churn", 1), "listen: 127.0.0.1:8080", "listen: {address: 127.0.0.1:8443, tls: {cert: cert.pem, key: key.pem}}", 1)
+	file := filepath.Join(dir, "churn.yaml")
+	got, err := Parse(file, []byte(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	writeFile(t, file, []byte(text))
+	want, err := Load(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got.Source, got.Places, want.Models[0].Source, want.Models[0].Places = want.Models[0].Source, nil, want.Models[0].Source, nil
+	if dumped(got) != dumped(want.Models[0]) {
+		t.Errorf("got\n%s\nwant\n%s", dumped(got), dumped(want.Models[0]))
+	}
+	if _, err := Parse(file, []byte(strings.Replace(text, "key.pem", "none.pem", 1))); err == nil || !strings.HasPrefix(err.Error(), file+":") {
+		t.Errorf("got %v, want an error of %s", err, file)
+	}
+}

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -116,8 +117,8 @@ func (c *compiler) policy(f *file, steps []routing.Step) routing.Policy {
 	if out.Mode == routing.ModeObserve && len(r.Gates) == 0 {
 		c.d.reject(p.in("mode"), string(r.Mode), "needs gates: without any there is nothing to observe")
 	}
-	c.timeouts(r, steps, p)
 	c.controls(f, steps, p.in("steps"))
+	c.timeouts(r, steps, p)
 	c.measurable(r.Gates, out.Gates, steps, p.in("gates"))
 	return out
 }
@@ -130,57 +131,70 @@ var defaultPolicy = routing.Policy{
 // timeouts gives the steps that wait for gates their at_most and on_timeout.
 func (c *compiler) timeouts(r *rollout, steps []routing.Step, p *path) {
 	if r.OnTimeout != nil && r.AtMost == nil && !slices.ContainsFunc(r.Steps, func(s step) bool { return s.AtMost != nil }) {
-		c.d.reject(p.in("on_timeout"), string(*r.OnTimeout), "needs at_most")
+		c.d.reject(p.in("on_timeout"), string(*r.OnTimeout), needsAtMost)
 	}
 	if r.AtMost != nil && len(r.Gates) == 0 {
 		c.d.reject(p.in("at_most"), c.written(p.in("at_most")), noGates)
 	}
 	for i := range steps {
-		s, at := &steps[i], p.in("steps").at(i)
+		s := &steps[i]
 		var own step
 		if r.Strategy == nil {
 			own = r.Steps[i]
+			c.ownTimeout(r, &own, s, p.in("steps").at(i))
 		}
-		c.ownTimeout(r, &own, s, at)
-		if s.Hold {
-			continue // a person says when it ends, however long that takes
-		}
-		if own.AtMost == nil && r.AtMost != nil {
-			s.AtMost = time.Duration(*r.AtMost)
-			if s.AtMost < s.For {
-				c.d.reject(p.in("at_most"), c.written(p.in("at_most")), fmt.Sprintf("is shorter than for of steps[%d], %s", i, s.For))
-			}
+		if s.Hold || endsAtOnce(s) {
+			continue
 		}
 		switch {
-		case s.AtMost == 0:
-		case own.OnTimeout != nil:
-			s.OnTimeout = routing.OnTimeout(*own.OnTimeout)
-		case r.OnTimeout != nil:
-			s.OnTimeout = routing.OnTimeout(*r.OnTimeout)
+		case own.AtMost != nil:
+			s.AtMost = time.Duration(*own.AtMost)
+		case r.AtMost != nil:
+			if s.AtMost = time.Duration(*r.AtMost); s.AtMost < s.For {
+				c.d.reject(p.in("at_most"), c.written(p.in("at_most")), fmt.Sprintf("is shorter than for of steps[%d], %s", i, brief(s.For)))
+			}
 		default:
-			s.OnTimeout = routing.OnTimeoutPause
+			continue
+		}
+		s.OnTimeout = routing.OnTimeoutPause
+		if then := cmp.Or(own.OnTimeout, r.OnTimeout); then != nil {
+			s.OnTimeout = routing.OnTimeout(*then)
 		}
 	}
 }
 
-const noGates = "needs gates: a step without them ends when for is over"
+const (
+	needsAtMost = "needs at_most"
+	noGates     = "needs gates: a step without them ends when for is over"
+)
 
-// ownTimeout checks what a step says by itself, and takes its at_most.
+// ownTimeout checks what a step says by itself.
 func (c *compiler) ownTimeout(r *rollout, own *step, s *routing.Step, at *path) {
-	if own.OnTimeout != nil && own.AtMost == nil && r.AtMost == nil {
-		c.d.reject(at.in("on_timeout"), string(*own.OnTimeout), "needs at_most")
+	waits := ""
+	switch {
+	case s.Hold:
+		waits = "needs for: without it the step waits for a person"
+	case endsAtOnce(s):
+		waits = "needs for: without it the last step ends at once"
+	case len(r.Gates) == 0:
+		waits = noGates
+	}
+	if own.OnTimeout != nil {
+		switch word := string(*own.OnTimeout); {
+		case own.AtMost == nil && r.AtMost == nil:
+			c.d.reject(at.in("on_timeout"), word, needsAtMost)
+		case waits != "" && own.AtMost == nil && len(r.Gates) > 0:
+			c.d.reject(at.in("on_timeout"), word, waits)
+		}
 	}
 	if own.AtMost == nil {
 		return
 	}
-	s.AtMost = time.Duration(*own.AtMost)
-	switch word := c.written(at.in("at_most")); {
-	case len(r.Gates) == 0:
-		c.d.reject(at.in("at_most"), word, noGates)
-	case s.Hold:
-		c.d.reject(at.in("at_most"), word, "needs for: without it the step waits for a person")
-	case s.AtMost < s.For:
-		c.d.reject(at.in("at_most"), word, "is shorter than for, "+s.For.String())
+	switch p := at.in("at_most"); {
+	case waits != "":
+		c.d.reject(p, c.written(p), waits)
+	case time.Duration(*own.AtMost) < s.For:
+		c.d.reject(p, c.written(p), "is shorter than for, "+brief(s.For))
 	}
 }
 
@@ -192,15 +206,15 @@ func (c *compiler) controls(f *file, steps []routing.Step, at *path) {
 			continue
 		}
 		s, p := &steps[i], at.at(i).in("control")
-		s.Control = written.Control
 		switch {
 		case s.Share < routing.Whole:
 			c.d.reject(p, written.word, "belongs to traffic: 100%; below, the candidate is compared with the users of stable")
 		case s.For == 0 && len(f.Rollout.Gates) == 0:
 			c.d.reject(p, written.word, "needs for, or gates: without them the last step ends at once")
-		case s.Control.Mirror && !f.Repeatable && !readsOnly(f.Match.Methods):
+		case written.Mirror && !f.Repeatable && !readsOnly(f.Match.Methods):
 			c.d.reject(p, written.word, "sends a request to two versions, which needs repeatable: true, or a match of no methods but GET and HEAD")
 		}
+		s.Control = written.Control
 	}
 }
 
@@ -211,16 +225,31 @@ func readsOnly(methods []method) bool {
 
 // measurable refuses gates that no step can measure.
 func (c *compiler) measurable(written []gate, gates []routing.Gate, steps []routing.Step, at *path) {
-	if len(gates) < len(written) || slices.ContainsFunc(steps, func(s routing.Step) bool { return compares(&s) }) {
-		return
+	if len(gates) < len(written) || len(steps) == 0 {
+		return // other things are wrong
 	}
 	for i := range gates {
-		if g := &gates[i]; g.Bound != routing.BoundMax {
-			c.d.reject(at.at(i).in(string(g.Bound)), g.Written,
-				"no step can measure it: at traffic: 100% nobody is left to compare with; begin with a smaller share, or give the step control: mirror or control: 1%")
+		g := &gates[i]
+		if slices.ContainsFunc(steps, func(s routing.Step) bool { return measures(&s, g) }) {
+			continue
 		}
+		why := "at traffic: 100% nobody is left to compare with; begin with a smaller share, or give the step control: mirror or control: 1%"
+		if endsAtOnce(&steps[len(steps)-1]) {
+			why = "the only step ends at once; give it for, or begin with a smaller share"
+		}
+		c.d.reject(at.at(i).in(string(g.Bound)), g.Written, "no step can measure it: "+why)
 	}
 }
 
-// compares tells whether a step has requests of stable to compare with.
-func compares(s *routing.Step) bool { return s.Share < routing.Whole || s.Control.Share > 0 }
+// measures tells whether a gate gets data in a step.
+func measures(s *routing.Step, g *routing.Gate) bool {
+	if endsAtOnce(s) {
+		return false
+	}
+	return g.Bound == routing.BoundMax || s.Share < routing.Whole || s.Control.Share > 0
+}
+
+// endsAtOnce tells whether a step is the last and nobody asked to watch it.
+func endsAtOnce(s *routing.Step) bool {
+	return s.Share == routing.Whole && s.For == 0 && !s.Hold && s.Control == routing.Control{}
+}

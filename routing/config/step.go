@@ -14,7 +14,7 @@ type step struct {
 	_ struct{} `hint:"mirror|setMirrorRoute=copies at traffic: 100% are control: mirror, others are not implemented in this version of headgate;gates|analysis|metrics=write gates in rollout, they hold for every step;promise|mode|max_excess=write it in rollout"`
 
 	Traffic *share    `field:"traffic" one:"kind" doc:"Share of the users that get the candidate."`
-	For     *duration `field:"for" doc:"How long the step lasts at least. Until a person promotes when absent; a last step of 100% then does not wait."`
+	For     *duration `field:"for" doc:"How long the step lasts at least. Until a person promotes when absent; a last step of 100% then ends at once."`
 
 	AtMost    *duration  `field:"at_most" doc:"How long the step may wait for its gates, from its beginning. As at_most of the rollout when absent."`
 	OnTimeout *onTimeout `field:"on_timeout" doc:"What follows then. As on_timeout of the rollout when absent."`

@@ -94,6 +94,18 @@ func parseTimespan(word string) (time.Duration, error) {
 	return time.Duration(sum), nil
 }
 
+// brief writes a duration without the parts that are zero: "4h" for 4h0m0s.
+func brief(d time.Duration) string {
+	s := d.String()
+	if strings.HasSuffix(s, "m0s") {
+		s = strings.TrimSuffix(s, "0s")
+	}
+	if strings.HasSuffix(s, "h0m") {
+		s = strings.TrimSuffix(s, "0m")
+	}
+	return s
+}
+
 func (*duration) schema() schema { return durationForm.schema() }
 
 // limit is a duration, or "none".

@@ -69,12 +69,12 @@ func warn(m *routing.Model, path, message string) Warning {
 func unmeasured(m *routing.Model) []Warning {
 	var out []Warning
 	for i := range m.Steps {
-		if s := &m.Steps[i]; compares(s) || s.For == 0 {
+		if endsAtOnce(&m.Steps[i]) {
 			continue
 		}
 		var gates []string
-		for _, g := range m.Policy.Gates {
-			if g.Bound != routing.BoundMax {
+		for j := range m.Policy.Gates {
+			if g := &m.Policy.Gates[j]; !measures(&m.Steps[i], g) {
 				gates = append(gates, fmt.Sprintf("%s %s", g.Metric, g.Bound))
 			}
 		}
