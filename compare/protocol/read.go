@@ -127,7 +127,8 @@ func (r *Reader) Read(a *Answer) (*Prediction, error) {
 }
 
 func (r *Reader) read(p *Prediction, doc *document, rest []byte) error {
-	if p.Protocol != JSON {
+	// In plain JSON a member called error may be anything, unless it is all.
+	if p.Protocol != JSON || r.options.Protocol == Auto && doc.nodes[0].kids == 1 {
 		if message, failed := failure(doc); failed {
 			p.Failure = message
 			return nil
@@ -186,7 +187,7 @@ func failure(doc *document) (message string, failed bool) {
 		return "", false
 	}
 	for _, name := range []string{"outputs", "predictions", "choices", "output", "data"} {
-		if doc.isKind(doc.member(0, name), kindArray) {
+		if doc.element(doc.member(0, name), 0) >= 0 {
 			return "", false
 		}
 	}

@@ -16,6 +16,9 @@ type tensor struct {
 	size  int
 }
 
+// maxRank is how many dimensions are looked for.
+const maxRank = 16
+
 // tensor returns the array at i as a tensor. ok is false for an array with
 // objects or with rows of different lengths. A declared shape that does not
 // fit the number of elements is not believed.
@@ -28,6 +31,9 @@ func (d *document) tensor(i int, declared []int) (t tensor, ok bool) {
 		t.shape = append(t.shape, int(d.nodes[j].kids))
 		if d.nodes[j].kids == 0 {
 			break
+		}
+		if len(t.shape) > maxRank {
+			return tensor{}, false
 		}
 	}
 	if !d.rectangular(i, t.shape) {
@@ -130,8 +136,8 @@ func (d *document) show(i int) []byte {
 	case kindBool:
 		return strconv.AppendBool(nil, n.num == 1)
 	case kindNumber:
-		if b, err := strconv.AppendFloat(nil, n.num, 'g', -1, 64), error(nil); err == nil && !finite(n.num) {
-			return quote(string(b))
+		if !finite(n.num) {
+			return quote(strconv.FormatFloat(n.num, 'g', -1, 64))
 		}
 		if n.end > n.start && n.end-n.start <= maxShown {
 			return append([]byte(nil), d.raw(i)...)
