@@ -1,0 +1,174 @@
+package simulate
+
+import (
+	"slices"
+	"time"
+
+	"github.com/headgate/headgate/compare"
+	"github.com/headgate/headgate/routing"
+	"github.com/headgate/headgate/routing/rollout"
+)
+
+// judged is a run under the real judge and the real state machine.
+type judged struct {
+	h      *history
+	m      *machine
+	trial  *compare.Trial
+	src    source
+	every  time.Duration // between looks; 0: see spacing
+	now    time.Duration
+	since  time.Duration // when the step began
+	watch  routing.Trial // what the trial was told last
+	lost   bool          // telemetry
+	batch  compare.Batch
+	first  firsts
+	last   [2][]compare.Outcome
+	said   []verdict // at the last look
+	saidOf int       // its step
+	err    error
+}
+
+// judge runs a rollout under the real judge.
+func (h *history) judge(every time.Duration) (outcome, error) {
+	m, err := newMachine(h.w.s.Model)
+	if err != nil {
+		return outcome{}, err
+	}
+	t, _ := m.state.Trial()
+	j := &judged{
+		h: h, m: m, src: newSource(h.seed, h.run, 7), every: every,
+		trial: compare.NewTrial(t, h.people != nil), watch: t,
+	}
+	for j.now < h.w.s.Until && m.state.Phase == rollout.PhaseProgressing && j.err == nil {
+		j.cell()
+	}
+	return j.outcome(), j.err
+}
+
+func (j *judged) outcome() outcome {
+	out := outcome{end: EndWaiting, at: j.now}
+	switch j.m.state.Phase {
+	case rollout.PhaseCompleted:
+		out.end = EndPromoted
+	case rollout.PhaseRolledBack:
+		out.end = EndRolledBack
+	case rollout.PhasePaused:
+		out.end = EndPaused
+	}
+	for _, f := range j.m.state.Rollout.Findings {
+		if f.Verdict == routing.VerdictBreach && out.end != EndPromoted {
+			out.why = f.Metric
+			break
+		}
+	}
+	return out
+}
+
+// cell lets a cell pass, or what of it comes before requests go elsewhere.
+func (j *judged) cell() {
+	c, place := j.h.at(j.now), j.m.place
+	rest := j.h.draw(c, place)
+	j.gap(c)
+	for j.now < c.to && j.running(place) {
+		to := c.to
+		if j.m.wake > j.now {
+			to = min(to, j.m.wake)
+		}
+		part := rest
+		if to < c.to {
+			part = rest.take(j.src, float64(to-j.now)/float64(c.to-j.now))
+		}
+		j.pass(part, span{j.now, to}, max(j.since, c.since), place)
+	}
+}
+
+// running tells whether the rollout goes on with requests going where they did.
+func (j *judged) running(place placement) bool {
+	return j.err == nil && j.m.state.Phase == rollout.PhaseProgressing && j.m.place == place
+}
+
+// pass lets a time pass in which the requests of t come. It is halved until
+// there is no more to see in it, or it is as short as looks are apart. Without
+// a bad answer of the candidate no evidence against it can rise, so that a
+// longer time shows as much as many looks.
+func (j *judged) pass(t *tally, s span, since time.Duration, place placement) {
+	length := s.to - s.from
+	quiet := j.h.w.grid == nil && t[candidate].failed()+t[candidate].client == 0
+	if apart := j.spacing(s.from - since); quiet || length <= apart {
+		j.look(t, s)
+		return
+	}
+	half := (length / 2).Truncate(time.Second)
+	if half == 0 {
+		half = length / 2
+	}
+	early := t.take(j.src, float64(half)/float64(length))
+	j.pass(early, span{s.from, s.from + half}, since, place)
+	if j.running(place) {
+		j.pass(t, span{s.from + half, s.to}, since, place)
+	}
+}
+
+// spacing is the time between looks when nothing has changed for so long.
+func (j *judged) spacing(quiet time.Duration) time.Duration {
+	if j.every > 0 {
+		return j.every
+	}
+	return min(max(quiet/50, time.Second), minute)
+}
+
+// look gives the requests to the judge, and what it finds to the machine.
+func (j *judged) look(t *tally, s span) {
+	j.now = s.to
+	if !j.lost {
+		j.fill(t)
+		j.trial.Add(&j.batch)
+	}
+	found := j.trial.Verdicts(begins.Add(j.now))
+	due := j.m.wake >= 0 && j.m.wake <= j.now
+	if due || j.news(&found) {
+		j.feed(rollout.Judged{Judgement: found})
+	}
+	if due {
+		j.feed(rollout.Tick{})
+	}
+	if step := j.m.step(); step.Hold && found.Safe() && j.m.state.Phase == rollout.PhaseProgressing {
+		j.feed(rollout.Command{Model: j.m.state.Model, Action: rollout.ActionSkip, Actor: "simulate"})
+	}
+}
+
+// news tells whether findings say something else than those before. The machine
+// acts on verdicts and on time, so it need not hear the same again before the
+// time that it asked for.
+func (j *judged) news(found *routing.Judgement) bool {
+	changed := len(found.Findings) != len(j.said) || found.Step != j.saidOf
+	j.saidOf, j.said = found.Step, slices.Grow(j.said[:0], len(found.Findings))[:len(found.Findings)]
+	for i := range found.Findings {
+		said := verdict{found.Findings[i].Verdict, found.Findings[i].Reason}
+		if j.said[i] != said {
+			j.said[i], changed = said, true
+		}
+	}
+	return changed
+}
+
+// verdict is the part of a finding that moves traffic.
+type verdict struct {
+	verdict routing.Verdict
+	reason  routing.VerdictReason
+}
+
+// feed tells the machine, and the trial of what the machine made of it.
+func (j *judged) feed(e rollout.Event) {
+	if j.err != nil {
+		return
+	}
+	j.err = j.m.feed(e, j.now)
+	if t, ok := j.m.state.Trial(); ok && t != j.watch {
+		if t.Step != j.watch.Step {
+			j.since = j.now
+		}
+		j.watch = t
+		j.trial.Watch(t)
+	}
+}

@@ -1,0 +1,166 @@
+package simulate
+
+import (
+	"math"
+
+	"github.com/headgate/headgate/compare"
+	"github.com/headgate/headgate/routing"
+)
+
+// Rule is a way to decide that is not headgate's. It is asked once a minute.
+type Rule interface {
+	Name() string
+	About() string // what exactly it does, in a sentence
+	// Begin begins a rollout under a policy.
+	Begin(p *routing.Policy) Watcher
+}
+
+// Watcher is a Rule during one rollout.
+type Watcher interface {
+	// Minute says what follows from one more minute.
+	Minute(m *Minute) Decision
+}
+
+// Decision is what a Rule says of a minute.
+type Decision int
+
+// The decisions.
+const (
+	Go    Decision = iota // the minute counts for the step
+	Halt                  // it does not
+	Abort                 // back to stable
+)
+
+// Minute is what both versions answered in one minute.
+type Minute struct {
+	Candidate, Stable Sample
+}
+
+// Sample is one version's part of a minute.
+type Sample struct {
+	Requests, Errors, ClientErrors uint64
+	bins                           []uint32
+	values                         []float64 // of the bins, in seconds
+}
+
+// Rules are the rules that headgate is compared with.
+func Rules() []Rule {
+	return []Rule{
+		argo{name: "argo-rollouts", failureLimit: 0},
+		argo{name: "argo-rollouts-3", failureLimit: 3},
+		flagger{},
+		zTest{},
+	}
+}
+
+func (s *Sample) add(c *counts, g *grid) {
+	s.Requests += c.requests()
+	s.Errors += c.failed()
+	s.ClientErrors += c.client
+	if c.bins == nil {
+		return
+	}
+	if s.bins == nil {
+		s.bins, s.values = make([]uint32, len(c.bins)), g.values
+	}
+	for i, n := range c.bins {
+		s.bins[i] += n
+	}
+}
+
+// reset empties the sample and keeps its memory.
+func (s *Sample) reset() {
+	clear(s.bins)
+	s.Requests, s.Errors, s.ClientErrors = 0, 0, 0
+}
+
+// value is the sample's figure of a metric; NaN: there is none.
+func (s *Sample) value(m *compare.Metric) float64 {
+	switch {
+	case s.Requests == 0:
+		return math.NaN()
+	case m.Event == compare.EventError:
+		return float64(s.Errors) / float64(s.Requests)
+	case m.Event == compare.EventClientError:
+		return float64(s.ClientErrors) / float64(s.Requests)
+	case m.Kind == compare.KindQuantile:
+		return s.quantile(m.Quantile)
+	case m.Kind == compare.KindMean:
+		return s.mean()
+	}
+	return math.NaN()
+}
+
+func (s *Sample) quantile(q float64) float64 {
+	var n, sum uint64
+	for _, k := range s.bins {
+		n += uint64(k)
+	}
+	rank := uint64(math.Ceil(q * float64(n)))
+	for i, k := range s.bins {
+		if sum += uint64(k); sum >= rank && sum > 0 {
+			return s.values[i]
+		}
+	}
+	return math.NaN()
+}
+
+func (s *Sample) mean() float64 {
+	var n, sum float64
+	for i, k := range s.bins {
+		n += float64(k)
+		sum += float64(k) * s.values[i]
+	}
+	return sum / n
+}
+
+// above is how many answers took longer than seconds, and of how many.
+func (s *Sample) above(seconds float64) (slow, answered uint64) {
+	for i, k := range s.bins {
+		answered += uint64(k)
+		if s.values[i] > seconds {
+			slow += uint64(k)
+		}
+	}
+	return slow, answered
+}
+
+// check is a gate as a threshold on one minute's figures.
+type check struct {
+	gate   routing.Gate
+	metric compare.Metric
+}
+
+// checks are the gates that can send a candidate back and that requests tell
+// of.
+func checks(p *routing.Policy) []check {
+	var out []check
+	for _, g := range p.Gates {
+		m, ok := compare.LookupMetric(g.Metric)
+		if ok && m.Source == compare.SourceTraffic && (g.OnBreach == routing.OnBreachRollback || g.OnBreach == "") {
+			out = append(out, check{g, m})
+		}
+	}
+	return out
+}
+
+// passed tells whether the minute keeps the gate's limit, and whether there is
+// anything to tell by.
+func (c *check) passed(m *Minute) (passed, known bool) {
+	value := m.Candidate.value(&c.metric)
+	if c.gate.Bound == routing.BoundMax {
+		return value <= c.gate.Limit, !math.IsNaN(value)
+	}
+	base := m.Stable.value(&c.metric)
+	if math.IsNaN(value) || math.IsNaN(base) {
+		return false, false
+	}
+	limit := c.gate.Limit
+	switch {
+	case c.gate.Unit == routing.UnitRatio:
+		return value <= base*max(limit, 1+c.gate.Resolution), true
+	case limit == 0: // nobody would ask for less of a single minute
+		limit = c.gate.Resolution
+	}
+	return value-base <= limit, true
+}
