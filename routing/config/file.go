@@ -91,7 +91,7 @@ func (vs *versions) add(k string) any {
 }
 
 type version struct {
-	_ struct{} `needs:"place"`
+	_ struct{} `needs:"place" planned:"shadow,mirror" hint:"traffic|weight|percent=write shares in the steps of rollout;url|endpoint|address=write endpoints: [ADDRESS:PORT], or dns: NAME:PORT"`
 
 	Endpoints []endpoint        `field:"endpoints" one:"place" doc:"IP addresses and ports of the version's instances."`
 	DNS       *dnsAddress       `field:"dns" one:"place" doc:"DNS name and port, resolved again and again."`
@@ -132,7 +132,7 @@ type retries struct {
 }
 
 type rollout struct {
-	_ struct{} `needs:"course" hint:"step=write steps;canary=write strategy: canary, or steps;blueGreen=write steps: [{traffic: 100%, for: 24h}];control=write it in the step of traffic: 100%;for|traffic=write it in a step;gate=write gates;on_breach|resolution=write it in a gate;dry_run|dryRun|observe=write mode: observe"`
+	_ struct{} `needs:"course" planned:"smoke,shadow,experiment,flag,flags" hint:"step=write steps;canary=write strategy: canary, or steps;blueGreen=write steps: [{traffic: 100%, for: 24h}];control=write it in the step of traffic: 100%;for|traffic=write it in a step;gate=write gates;on_breach|resolution=write it in a gate;dry_run|dryRun|observe=write mode: observe"`
 	_ struct{} `hint:"metrics|analysis|thresholdRange|successRate|successCondition|failureCondition=write gates like {metric: error_rate, max: 1%};threshold|failureLimit=leave it out, a gate looks at every moment and keeps the promise all the same;interval=leave it out, a gate looks at every moment;skipAnalysis=leave out gates, or write mode: observe;webhooks=is not implemented in this version of headgate"`
 	_ struct{} `hint:"iterations=write for in a step;stepWeight|stepWeights|maxWeight|setWeight|canaryTrafficPercent=write steps like {traffic: 10%, for: 1h};progressDeadlineSeconds=write at_most: 10m;timeout=write at_most;autoPromotionEnabled=a step without for waits for a person"`
 

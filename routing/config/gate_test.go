@@ -1,6 +1,8 @@
 package config
 
 import (
+	"reflect"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -46,4 +48,69 @@ func gatesOf(gate string) []routing.Gate {
 		return nil
 	}
 	return c.model.Policy.Gates
+}
+
+// An edit of anything that judges a rollout makes another model.
+func TestPolicyEdits(t *testing.T) {
+	const base = `model: m
+listen: 1.2.3.4:80
+repeatable: true
+release: v
+versions: {v: {dns: "a.b:80"}}
+rollout:
+  steps:
+    - {traffic: 10%, for: 1h}
+    - {traffic: 100%, for: 24h, at_most: 30h, on_timeout: rollback, control: mirror}
+  gates:
+    - {metric: error_rate, max: 1%}
+    - {metric: client_error_rate, max_increase: 0pp, resolution: 0.1pp}
+  promise: {false_rollback: 4%, false_promotion: 4%}
+  at_most: 48h
+  on_timeout: pause
+  mode: act
+  max_excess: 9
+`
+	before := compile("m.yaml", []byte(base), anyFile{})
+	if before.model == nil {
+		t.Fatal(before.errs)
+	}
+	for from, to := range map[string]string{
+		"error_rate, max: 1%": "error_rate, max: 2%", "resolution: 0.1pp": "resolution: 0.2pp", "max: 1%}": "max: 1%, on_breach: warn}",
+		"{metric: error_rate, max: 1%}": "{metric: latency_p99, max: 1s}", "max_increase: 0pp": "max_increase: 1pp",
+		"false_rollback: 4%": "false_rollback: 3%", "false_promotion: 4%": "false_promotion: 3%",
+		"at_most: 48h": "at_most: 49h", "on_timeout: pause": "on_timeout: promote", "mode: act": "mode: observe", "max_excess: 9": "max_excess: 8",
+		"at_most: 30h": "at_most: 31h", "on_timeout: rollback": "on_timeout: pause", "control: mirror": "control: mirror 10%", "mirror": "1%",
+	} {
+		text := strings.Replace(base, from, to, 1)
+		if from == "max_increase: 0pp" {
+			text = strings.Replace(text, ", resolution: 0.1pp", "", 1)
+		}
+		after := compile("m.yaml", []byte(text), anyFile{})
+		if after.model == nil {
+			t.Errorf("%s: %v", to, after.errs)
+			continue
+		}
+		after.model.Places = before.model.Places
+		if reflect.DeepEqual(before.model, after.model) || fingerprint(before.model) == fingerprint(after.model) {
+			t.Errorf("%s: is the same model", to)
+		}
+	}
+}
+
+// Where an edit that is refused stands.
+func TestPolicyPlaces(t *testing.T) {
+	for name, want := range map[string]map[string]int{
+		"gates": {
+			"rollout": 12, "rollout.steps[3].control": 16, "rollout.gates[2]": 25, "rollout.gates[2].max_increase": 25, "rollout.gates[9]": 23,
+			"rollout.promise.false_rollback": 21, "rollout.mode": 19, "rollout.max_excess": 20, "rollout.at_most": 17, "rollout.on_timeout": 18,
+		},
+		"canary": {"rollout.steps[2]": 9, "rollout.gates[0]": 9, "rollout.strategy": 9, "": 1, "decide": 1},
+	} {
+		c := compile(name+".yaml", readFile(t, "testdata/good/"+name+".yaml"), anyFile{})
+		for path, line := range want {
+			if got := c.model.Place(path); got.Line != line {
+				t.Errorf("%s: %s: got line %d, want %d", name, path, got.Line, line)
+			}
+		}
+	}
 }

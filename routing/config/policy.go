@@ -151,7 +151,11 @@ func (c *compiler) timeouts(r *rollout, steps []routing.Step, p *path) {
 			s.AtMost = time.Duration(*own.AtMost)
 		case r.AtMost != nil:
 			if s.AtMost = time.Duration(*r.AtMost); s.AtMost < s.For {
-				c.d.reject(p.in("at_most"), c.written(p.in("at_most")), fmt.Sprintf("is shorter than for of steps[%d], %s", i, brief(s.For)))
+				rule := fmt.Sprintf("is shorter than for of steps[%d], %s", i, brief(s.For))
+				if r.Strategy == nil {
+					rule += "; a step can have an at_most of its own"
+				}
+				c.d.reject(p.in("at_most"), c.written(p.in("at_most")), rule)
 			}
 		default:
 			continue

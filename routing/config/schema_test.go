@@ -186,3 +186,17 @@ func TestFieldsAreDescribed(t *testing.T) {
 	}
 	walk("", doc)
 }
+
+// Every whole model in the reference is one.
+func TestExamplesInReference(t *testing.T) {
+	found := 0
+	for _, block := range regexp.MustCompile("(?s)```yaml\n(model: .*?)```").FindAllSubmatch(readFile(t, "README.md"), -1) {
+		found++
+		if c := compile("README.md", block[1], anyFile{}); c.model == nil {
+			t.Errorf("%v\n%s", c.errs, block[1])
+		}
+	}
+	if found < 2 {
+		t.Errorf("found %d models, there were 2", found)
+	}
+}
