@@ -100,20 +100,35 @@ func (s *Starts) halve() {
 // LogE is the log of the capital of all starts and of what waits. It can only
 // rise when something was added that a bet wins on.
 func (s *Starts) LogE() float64 {
-	total := -math.Log(float64(s.Count) + 1)
-	if s.Count < 0 {
-		total = 0
-	}
+	waits := s.waits()
+	each := -math.Log(float64(max(len(s.Now), 1)))
+	top := waits
 	for i := range s.Alive {
-		total = logAdd(total, s.capital(&s.Alive[i]))
+		a := &s.Alive[i]
+		for k, now := range s.Now {
+			top = max(top, a.Weight+each+now-a.From[k])
+		}
 	}
-	return total
+	sum := math.Exp(waits - top)
+	for i := range s.Alive {
+		a := &s.Alive[i]
+		less := a.Weight + each - top
+		for k, now := range s.Now {
+			if d := less + now - a.From[k]; d > -40 {
+				sum += math.Exp(d)
+			}
+		}
+	}
+	return top + math.Log(sum)
 }
+
+// waits is the log of the capital that waits for its start.
+func (s *Starts) waits() float64 { return -math.Log(float64(max(s.Count, 0)) + 1) }
 
 // Reached tells whether LogE is at least at. It is cheap while no bet is near.
 func (s *Starts) Reached(at float64) bool {
 	near := at - math.Log(float64(len(s.Alive))+1)
-	if -math.Log(float64(s.Count)+1) >= near {
+	if s.waits() >= near {
 		return s.LogE() >= at
 	}
 	for i := range s.Alive {
