@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -24,6 +25,8 @@ func (p *program) validateCommand() *cobra.Command {
 		Short:   "Check a configuration directory",
 		Long: `validate reads DIR as run and serve do, and prints every mistake in all of its
 files with file, line, path and rule. The exit code is 1 when there is one.
+What is not wrong and should be seen to is a warning: a certificate that ends
+soon, a gate that a long step cannot measure.
 
 What is fine by itself can still be refused by a headgate in the middle of a
 rollout, like a version taken away that has users. With --running, or --admin,
@@ -54,6 +57,9 @@ changes by that.`,
 		case len(mistakes) == 0:
 			p.stdout.printf("%s: fine: %s, %s%s\n", plain(args[0]),
 				count(len(loaded.Models), "model"), count(len(loaded.Listeners), "listener"), plain(asked))
+			for _, w := range config.Warnings(loaded, time.Now()) {
+				p.stderr.printf("warning: %s\n", plain(w.String()))
+			}
 		default:
 			for _, mistake := range mistakes {
 				p.stdout.printf("%s\n", plain(mistake.Error()))

@@ -73,6 +73,9 @@ func (p *program) printConfig(c admin.Config, now time.Time) {
 	for _, line := range c.Errors {
 		p.stdout.printf("%s\n", plain(line.String()))
 	}
+	for _, line := range c.Warnings {
+		p.stdout.printf("%s %s\n", p.screen.paint(yellow, "warning:"), plain(line.String()))
+	}
 }
 
 // configOf asks what is known of the files. It returns nil when headgate does

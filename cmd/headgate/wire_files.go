@@ -59,14 +59,30 @@ func (f *files) config() *routing.Config {
 	return f.current
 }
 
+// status tells what is known. What should be seen to can change by time alone.
 func (f *files) status() admin.Config {
 	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.known
+	known, current := f.known, f.current
+	f.mu.Unlock()
+	if current != nil {
+		known.Warnings = warningLines(current)
+	}
+	return known
+}
+
+// warningLines tells what should be seen to in a configuration.
+func warningLines(c *routing.Config) []admin.ConfigLine {
+	var lines []admin.ConfigLine
+	for _, w := range config.Warnings(c, time.Now()) {
+		lines = append(lines, admin.ConfigLine{File: w.File, Line: w.Line, Path: w.Path, Message: w.Message})
+	}
+	return lines
 }
 
 func (f *files) metrics() metrics.Config {
-	s := f.status()
+	f.mu.Lock()
+	s := f.known
+	f.mu.Unlock()
 	m := metrics.Config{OK: s.OK, Hash: s.Hash, Polling: s.Polling}
 	if s.Loaded != nil {
 		m.Success = *s.Loaded
@@ -117,6 +133,9 @@ func (f *files) take(ctx context.Context, u config.Update) error {
 	}
 	if err == nil {
 		f.accepted(u.Config, u.At)
+		for _, l := range warningLines(u.Config) {
+			f.log.Warn(l.Message, place(l)...)
+		}
 		f.log.Info("configuration in force", "models", len(u.Config.Models), "hash", u.Config.Hash, "took", time.Since(u.At))
 		if len(u.Config.Models) == 0 {
 			f.log.Warn("the configuration directory has no model: nothing is served", "config", f.dir)

@@ -43,6 +43,7 @@ type Config struct {
 	OK        bool         `json:"ok" doc:"the files as they are now are in force"`
 	Polling   bool         `json:"polling" doc:"the system tells no changes, the files are read again and again"`
 	Errors    []ConfigLine `json:"errors" doc:"what is wrong with the files as they are now"`
+	Warnings  []ConfigLine `json:"warnings" doc:"what is in force and should be seen to"`
 }
 
 // maxFiles bounds the body of a check, in bytes.
@@ -92,7 +93,7 @@ func (a *api) listEnvoys(w http.ResponseWriter, _ *http.Request) error {
 
 func (a *api) showConfig(w http.ResponseWriter, _ *http.Request) error {
 	c := a.Config()
-	c.Errors = notNil(c.Errors)
+	c.Errors, c.Warnings = notNil(c.Errors), notNil(c.Warnings)
 	return WriteJSON(w, c)
 }
 
