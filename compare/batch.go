@@ -30,16 +30,21 @@ type Arm struct {
 	Drawn             uint64
 	DrawnErrors       uint64
 	DrawnClientErrors uint64
-	Latency           stats.Histogram // in seconds, of the answered ones
+	// Latency is in seconds, of those that were answered: while two versions can
+	// be compared, of the drawn ones.
+	Latency stats.Histogram
 	// Users whose first event of that kind in the epoch was with this version;
 	// see [Trial.Epoch].
 	FirstErrors       uint64
 	FirstClientErrors uint64
 	FirstSlow         []uint64 // by gate, as [Trial.Epoch] tells what is slow; may be shorter
 	// Last are the newest outcomes, the newest last, at most [LastOutcomes]. They
-	// need not be of the step: what a version answered since its share was
+	// need not be of the step: what a version answered since the share was
 	// published.
 	Last []Outcome
+	// Answers are all those outcomes, and BadAnswers the errors among them. Where
+	// there are more Requests, those count.
+	Answers, BadAnswers uint64
 }
 
 // LastOutcomes is how many of an arm's newest outcomes matter.

@@ -28,6 +28,11 @@ type Observation struct {
 	Drawn bool
 	// Mirrored says that it is the answer to a copy, which no client has seen.
 	Mirrored bool
+	// Copied says of a client's request that the mirrors get copies of such
+	// requests, each its share, which a random number of each request decides.
+	// Others are never copied: long or chunked bodies, and what may not be
+	// repeated.
+	Copied bool
 }
 
 // Class is what an outcome counts as.

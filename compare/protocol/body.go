@@ -81,9 +81,6 @@ func (a *Answer) content(limits Limits) ([]byte, error) {
 	for i := len(encodings) - 1; i >= 0; i-- {
 		var err error
 		if body, err = inflate(strings.ToLower(strings.TrimSpace(encodings[i])), body, limits); err != nil {
-			if a.Truncated {
-				return nil, truncated()
-			}
 			return nil, err
 		}
 	}
@@ -130,9 +127,9 @@ func inflate(encoding string, body []byte, limits Limits) ([]byte, error) {
 }
 
 // parseError says in a reader's words why a document could not be parsed.
-func (a *Answer) parseError(err error, limits Limits) error {
+func parseError(err error, limits Limits) error {
 	switch {
-	case a.Truncated, errors.Is(err, errEnd):
+	case errors.Is(err, errEnd):
 		return truncated()
 	case errors.Is(err, errDepth):
 		return unreadable(ReasonTooLarge, "nested deeper than %d", limits.Depth)

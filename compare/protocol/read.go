@@ -91,20 +91,20 @@ func (r *Reader) Read(a *Answer) (*Prediction, error) {
 		p.Failure = fmt.Sprintf("status %d", p.Status)
 		return p, nil
 	}
+	if a.Truncated { // a part may be JSON too, and say something else
+		return nil, truncated()
+	}
 	body, err := a.content(r.options.Limits)
 	if err != nil {
 		return nil, err
 	}
 	if r.streamed(a, body) {
-		if a.Truncated {
-			return nil, truncated()
-		}
 		p.Protocol = OpenAI
 		return p, p.readStream(body, r.options.Limits)
 	}
 	doc, end, err := parse(body, r.options.Limits)
 	if err != nil {
-		return nil, a.parseError(err, r.options.Limits)
+		return nil, parseError(err, r.options.Limits)
 	}
 	rest := body[end:]
 	if !binaryTensors(doc) {
@@ -117,13 +117,7 @@ func (r *Reader) Read(a *Answer) (*Prediction, error) {
 	if r.options.Protocol == Auto {
 		p.Protocol = r.detect(doc)
 	}
-	if err := r.read(p, doc, rest); err != nil {
-		if a.Truncated {
-			return nil, truncated()
-		}
-		return nil, err
-	}
-	return p, nil
+	return p, r.read(p, doc, rest)
 }
 
 func (r *Reader) read(p *Prediction, doc *document, rest []byte) error {

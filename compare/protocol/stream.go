@@ -3,6 +3,7 @@ package protocol
 import (
 	"bytes"
 	"cmp"
+	"errors"
 	"maps"
 	"slices"
 	"strings"
@@ -41,8 +42,8 @@ func (p *Prediction) readStream(body []byte, limits Limits) error {
 		}
 		doc, err := parseAll(data, budget)
 		if err != nil {
-			if err == errValues || err == errDepth { //nolint:errorlint // they are never wrapped
-				return (&Answer{}).parseError(err, limits)
+			if errors.Is(err, errValues) || errors.Is(err, errDepth) {
+				return parseError(err, limits)
 			}
 			s.llm.Broken++
 			continue
