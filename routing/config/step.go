@@ -49,7 +49,7 @@ var allAtOnce = []routing.Step{{Kind: routing.StepTraffic, Share: routing.Whole}
 func (c *compiler) steps(r *rollout, p *path) []routing.Step {
 	switch {
 	case r == nil:
-		return slices.Clone(allAtOnce)
+		return allAtOnce
 	case r.Strategy != nil:
 		return slices.Clone(canary)
 	}
