@@ -76,7 +76,7 @@ func TestStartsReachedIsLogEOverThreshold(t *testing.T) {
 // TestStartsExpectNoGain measures the mean capital, and how often it was ever
 // above 1/alpha, of tests at the limit with many starts, halvings and all.
 func TestStartsExpectNoGain(t *testing.T) {
-	const runs, looks, alpha = 800, 130, 0.05
+	const runs, looks, alpha = 300, 130, 0.05
 	rng := rand.New(rand.NewPCG(6, 1))
 	r := NewRate(0.3, Above)
 	sum, square, wrong := 0.0, 0.0, 0
