@@ -69,7 +69,8 @@ type start struct {
 	stretch int
 	at      counts // of that stretch, when it began
 	time    time.Time
-	weight  float64 // log of the capital it began with
+	weight  float64   // log of the capital it began with
+	base    []float64 // log capital of each bet when it began; nil: not known
 }
 
 // newPast begins a test whose first start is at from.
@@ -107,6 +108,9 @@ func (p *past) addLate(c *counts, w float64) {
 		if p.stretches[i].w == w {
 			p.stretches[i].add(c)
 			p.before, p.stale = nil, true
+			for j := range p.starts {
+				p.starts[j].base = nil
+			}
 			return
 		}
 	}
@@ -183,18 +187,16 @@ func (p *past) upTo(b bet, stretch int) []float64 {
 
 // since is the log capital of all bets since a start.
 func (p *past) since(b bet, now []float64, s *start) float64 {
+	if s.base == nil {
+		s.base = p.upTo(b, s.stretch)
+		b.count(s.base, &s.at)
+	}
 	var room [32]float64
-	from := room[:len(now)]
-	if s.stretch == len(p.stretches)-1 {
-		copy(from, p.before)
-	} else {
-		copy(from, p.upTo(b, s.stretch))
+	grown := room[:len(now)]
+	for k := range grown {
+		grown[k] = now[k] - s.base[k]
 	}
-	b.count(from, &s.at)
-	for k := range from {
-		from[k] = now[k] - from[k]
-	}
-	return stats.LogMix(from)
+	return stats.LogMix(grown)
 }
 
 // logE is the log of the whole capital.
