@@ -96,8 +96,8 @@ func (p *program) root() *cobra.Command {
 and back when it has to. It is an xDS control plane for Envoy, with a journal.
 
 Start it with run (Envoy is a child of it) or serve (Envoys connect to it). All
-other commands but validate, simulate, schema and bootstrap ask a headgate that
-runs.`,
+other commands but validate, simulate, compare, schema and bootstrap ask a
+headgate that runs.`,
 		Example: `  headgate validate models/
   headgate run --config models/ --state .headgate
   headgate status churn --watch
@@ -125,6 +125,6 @@ runs.`,
 	root.AddCommand(p.runCommand(), p.serveCommand())
 	root.AddCommand(p.statusCommand(), p.explainCommand(), p.historyCommand(), p.envoysCommand(), p.configCommand(), p.versionCommand())
 	root.AddCommand(p.actionCommands()...)
-	root.AddCommand(p.validateCommand(), p.simulateCommand(), p.schemaCommand(), p.bootstrapCommand())
+	root.AddCommand(p.validateCommand(), p.simulateCommand(), p.schemaCommand(), p.bootstrapCommand(), p.compareCommand())
 	return root
 }

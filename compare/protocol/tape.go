@@ -2,6 +2,7 @@ package protocol
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"math"
@@ -421,14 +422,8 @@ func (d *document) fields(i int) []field {
 	for j := range d.kids(i) {
 		fields = append(fields, field{d.text(j), j + 1})
 	}
-	slices.SortStableFunc(fields, func(a, b field) int {
-		switch {
-		case a.name < b.name:
-			return -1
-		case a.name > b.name:
-			return 1
-		}
-		return 0
+	slices.SortFunc(fields, func(a, b field) int {
+		return cmp.Or(strings.Compare(a.name, b.name), cmp.Compare(a.value, b.value))
 	})
 	kept := fields[:0]
 	for n, f := range fields {
