@@ -16,7 +16,7 @@ import (
 // the rollout takes no longer than a step.
 const (
 	overture = 5 * time.Second // all users on the stable version
-	slack    = time.Minute     // over the sum of the steps, until headgate counts as stuck
+	slack    = 2 * time.Minute // over the sum of the steps, until headgate counts as stuck
 	epilogue = 3 * time.Second // after the end of the rollout
 )
 
@@ -86,6 +86,7 @@ func (p *performance) startTraffic(ctx context.Context) (stop func(), err error)
 func (p *performance) stayOn(ctx context.Context) error {
 	p.screen.Print(fmt.Sprintf(`It goes on until Ctrl-C. Try in another terminal:
   %[1]s status %[2]s --watch --admin %[3]s
+  %[1]s explain %[2]s --admin %[3]s
   %[1]s history %[2]s --admin %[3]s
   curl -i %[4]s -H 'canary: true' -d @%[6]s
 and change `+"`release:`"+` in %[5]s

@@ -86,10 +86,10 @@ func TestFailuresAndUsersWhoGoBackAreToldAndCount(t *testing.T) {
 func TestBrokenVersionThatIsSentBack(t *testing.T) {
 	code, stdout, stderr := withFake(t, "judges", "2")
 	for _, want := range []string{
-		`breach: 3 bad answers`,
-		`rolled_back: error_rate is broken`,
+		`\d\d:\d\d  3 bad answers`,
+		`\d\d:\d\d  error_rate is broken`,
 		`v2\.0\.0 was sent back \d+\.\d s after its first bad answer`,
-		`\nscene 2  done: \d+ requests, \d+ failed \(all by v2\.0\.0\), \d+\.\d s from the first bad answer to the last request on it`,
+		`\nscene 2  done: \d+ requests, \d+ failed \(all by v2\.0\.0\), (\d+ slow, )?\d+\.\d s from the first bad answer to the last request on v2\.0\.0`,
 	} {
 		if !regexp.MustCompile(want).MatchString(stdout) {
 			t.Errorf("no %q in\n%s", want, stdout)
@@ -276,12 +276,12 @@ func TestNews(t *testing.T) {
 	done := rollout.Status{Phase: rollout.PhaseCompleted, Stable: "v2", Rollout: 1, Step: -1, Since: at, Reason: "v2 serves everyone"}
 	shown, earlier, broken := second, first, done
 	shown.Gates = []routing.Finding{
-		{Metric: "error_rate", Verdict: routing.VerdictSafe, Text: "0 of 300 failed"},
+		{Metric: "error_rate", Verdict: routing.VerdictSafe, Text: "0 of 300 failed: safe"},
 		{Metric: "gross_failure", Verdict: routing.VerdictSafe, HardRule: true},
 	}
 	earlier.Gates = shown.Gates
-	broken.Phase, broken.Stable, broken.Reason = rollout.PhaseRolledBack, "v1", "9 of 300 failed"
-	broken.Gates = []routing.Finding{{Metric: "error_rate", Verdict: routing.VerdictBreach, Text: "9 of 300 failed"}}
+	broken.Phase, broken.Stable, broken.Reason = rollout.PhaseRolledBack, "v1", "rolled back: 9 of 300 failed"
+	broken.Gates = []routing.Finding{{Metric: "error_rate", Verdict: routing.VerdictBreach, Text: "9 of 300 failed: broken"}}
 	for name, tc := range map[string]struct {
 		before, after rollout.Status
 		want          []string
@@ -291,13 +291,13 @@ func TestNews(t *testing.T) {
 		"no change":  {first, first, nil, ""},
 		"begins":     {idle, first, []string{"rollout 1: from v1 to v2 in 2 steps", "step 1 of 2: 10% of the users to v2"}, ""},
 		"goes on":    {first, second, []string{"step 2 of 2: 100% of the users to v2"}, "100%"},
-		"paused":     {second, paused, []string{"paused: paused at 10%"}, "100%"},
+		"paused":     {second, paused, []string{"paused at 10%"}, "100%"},
 		"refused":    {second, refused, []string{"an Envoy refused the weights: bad route"}, "100%"},
-		"shown":      {second, shown, []string{"safe: 0 of 300 failed"}, "100%"},
+		"shown":      {second, shown, []string{"0 of 300 failed: safe"}, "100%"},
 		"known":      {shown, shown, nil, "100%"},
-		"anew":       {earlier, shown, []string{"step 2 of 2: 100% of the users to v2", "safe: 0 of 300 failed"}, "100%"},
-		"broken":     {shown, broken, []string{"breach: 9 of 300 failed", "rolled_back: 9 of 300 failed"}, "v1 alone"},
-		"completed":  {second, done, []string{"completed: v2 serves everyone"}, "v2 alone"},
+		"anew":       {earlier, shown, []string{"step 2 of 2: 100% of the users to v2"}, "100%"},
+		"broken":     {shown, broken, []string{"9 of 300 failed: broken", "rolled back: 9 of 300 failed"}, "v1 alone"},
+		"completed":  {second, done, []string{"v2 serves everyone"}, "v2 alone"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if diff := cmp.Diff(tc.want, news(tc.before, tc.after)); diff != "" {

@@ -23,7 +23,7 @@ func news(before, after rollout.Status) []string {
 	}
 	out = append(out, verdicts(before, after)...)
 	if after.Phase != before.Phase && before.Phase != "" && after.Phase != rollout.PhaseProgressing {
-		out = append(out, fmt.Sprintf("%s: %s", after.Phase, after.Reason))
+		out = append(out, after.Reason)
 	}
 	if after.Rejected != before.Rejected && after.Rejected != "" {
 		out = append(out, "an Envoy refused the weights: "+after.Rejected)
@@ -32,20 +32,20 @@ func news(before, after rollout.Status) []string {
 }
 
 // verdicts says which gates have shown something since the status before, in
-// headgate's words. In each step a gate has to be shown safe anew.
+// headgate's words. What the first status of a step tells was found in the step
+// before it.
 func verdicts(before, after rollout.Status) []string {
 	known := map[string]routing.Verdict{}
-	if before.Rollout == after.Rollout && (before.Step == after.Step || after.Step < 0) {
-		for i := range before.Gates {
-			known[screen.Limit(&before.Gates[i])] = before.Gates[i].Verdict
-		}
+	for i := range before.Gates {
+		known[screen.Limit(&before.Gates[i])] = before.Gates[i].Verdict
 	}
+	moved := before.Rollout != after.Rollout || after.Step >= 0 && before.Step != after.Step
 	var out []string
 	for i := range after.Gates {
 		f := &after.Gates[i]
-		name := screen.Limit(f)
-		if f.Verdict != known[name] && (f.Verdict == routing.VerdictBreach || f.Verdict == routing.VerdictSafe && !f.HardRule) {
-			out = append(out, fmt.Sprintf("%s: %s", f.Verdict, f.Text))
+		fresh := f.Verdict != known[screen.Limit(f)]
+		if fresh && (f.Verdict == routing.VerdictBreach || f.Verdict == routing.VerdictSafe && !f.HardRule && !moved) {
+			out = append(out, f.Text)
 		}
 	}
 	return out

@@ -86,7 +86,7 @@ func (p *performance) perform(ctx context.Context, stderr io.Writer) (line strin
 		say(stderr, "demo: interrupted; everything is ended")
 	case err != nil:
 		say(stderr, "demo: %v", err)
-		return fmt.Sprintf("scene %d  %s: %v", p.scene.number, p.scene.title, err), false
+		return fmt.Sprintf("scene %d  FAILED: %v", p.scene.number, err), false
 	}
 	return s.line(), fine
 }

@@ -40,7 +40,7 @@ func TestSceneOne(t *testing.T) {
 	}
 	for _, want := range []string{
 		`step 4 of 4: 100% of the users to v2\.0\.0`,
-		`completed: v2\.0\.0 serves everyone`,
+		`v2\.0\.0 serves everyone`,
 		`requests sent +\d{3,}\n`,
 		`\n  failed +0\n`,
 		`users who changed version backwards +0\n`,

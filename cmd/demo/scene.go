@@ -37,7 +37,7 @@ var (
 )
 
 // tooSlow is the limit of the latency gate, and what users take for slow.
-const tooSlow = 250 * time.Millisecond
+const tooSlow = 500 * time.Millisecond
 
 // gates are the same in every scene. The second takes longest to be shown safe:
 // about 8,600 requests at 10 % of the users, 3,500 at 25 %, 1,800 at 50 %, which
@@ -68,9 +68,9 @@ var scenes = []scene{
 	}, {
 		number:    3,
 		title:     "a v2 with slow answers",
-		before:    "A better model, but 1 in 8 of its answers is 400 ms late. headgate is not told.",
+		before:    "A better model, but 1 in 8 of its answers is 800 ms late. headgate is not told.",
 		stable:    first,
-		candidate: second.with(server.Faults{Delay: 400 * time.Millisecond, SlowRate: 1.0 / 8}),
+		candidate: second.with(server.Faults{Delay: 800 * time.Millisecond, SlowRate: 1.0 / 8}),
 		shares:    []string{"10%", "25%", "50%", "100%"},
 		back:      true,
 	},

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/headgate/headgate/cmd/demo/screen"
 	"github.com/headgate/headgate/cmd/demo/traffic"
@@ -30,10 +31,7 @@ func (s summary) write(w io.Writer, p screen.Palette) {
 	o := s.outcome
 	say(w, "\nscene %d, %s: %s after %.0f s\n", o.scene.number, o.scene.title, s.verdict(), s.took.Seconds())
 	if len(s.wrong) == 0 {
-		for _, text := range s.after() {
-			say(w, "  %s", text)
-		}
-		say(w, "")
+		say(w, "%s\n\n%s\n", wrap(s.after(), 2), wrap("headgate: "+o.status.Reason, 2))
 	}
 	s.writeFigures(w)
 	if lines := screen.Gates(o.status.Gates, p); len(lines) > 0 {
@@ -49,19 +47,37 @@ func (s summary) write(w io.Writer, p screen.Palette) {
 	say(w, "%s", p.Bold(s.line()))
 }
 
-// after says in a sentence what happened, and why in headgate's words.
-func (s summary) after() []string {
-	o := s.outcome
-	if !o.scene.back {
-		return []string{
-			fmt.Sprintf("At every step %s was shown to keep every limit; then it went on by itself.", o.scene.candidate.version),
-			"headgate: " + o.status.Reason,
+// after says what happened.
+func (s summary) after() string {
+	v := s.outcome.scene.candidate.version
+	if s.outcome.scene.back {
+		return fmt.Sprintf("Nobody did anything: %s was sent back %.1f s after its first bad answer.", v, s.outcome.exposed().Seconds())
+	}
+	return "Nobody did anything: at every step " + v + " was shown to keep every limit, and went on."
+}
+
+// wrap breaks a text into lines that fit the screen, indented by so many
+// columns.
+func wrap(text string, indent int) string {
+	var b strings.Builder
+	column := 0
+	for word := range strings.FieldsSeq(text) {
+		size := utf8.RuneCountInString(word)
+		switch {
+		case column == 0:
+			b.WriteString(strings.Repeat(" ", indent))
+			column = indent
+		case column+1+size > screen.Width:
+			b.WriteString("\n" + strings.Repeat(" ", indent))
+			column = indent
+		default:
+			b.WriteString(" ")
+			column++
 		}
+		b.WriteString(word)
+		column += size
 	}
-	return []string{
-		fmt.Sprintf("Nobody did anything: %s was sent back %.1f s after its first bad answer.", o.scene.candidate.version, o.exposed().Seconds()),
-		"headgate: " + o.status.Reason,
-	}
+	return b.String()
 }
 
 func (s summary) writeFigures(w io.Writer) {
@@ -102,8 +118,12 @@ func (s summary) line() string {
 	if o.status.Phase == rollout.PhaseCompleted {
 		return text + fmt.Sprintf(", %s serves everyone after %.0f s", o.scene.candidate.version, s.took.Seconds())
 	}
-	if v := o.candidate(); !v.FirstBad.IsZero() {
-		text += fmt.Sprintf(", %.1f s from the first bad answer to the last request on it", o.exposed().Seconds())
+	v := o.candidate()
+	if o.scene.back && v.Slow > 0 {
+		text += fmt.Sprintf(", %d slow", v.Slow)
+	}
+	if o.scene.back && !v.FirstBad.IsZero() {
+		text += fmt.Sprintf(", %.1f s from the first bad answer to the last request on %s", o.exposed().Seconds(), v.Name)
 	}
 	return text
 }

@@ -55,3 +55,18 @@ scene 1  FAILED: 15012 requests, 7 failed (0 by v2.0.0)
 		t.Errorf("summary (-want +got):\n%s", diff)
 	}
 }
+
+func TestWrap(t *testing.T) {
+	long := strings.Repeat("word ", 18)
+	for text, want := range map[string]string{
+		"":               "",
+		"one":            "  one",
+		"one\n two":      "  one two",
+		long:             "  " + strings.TrimSpace(strings.Repeat("word ", 15)) + "\n  word word word",
+		"x " + long[:73]: "  x " + long[:73],
+	} {
+		if diff := cmp.Diff(want, wrap(text, 2)); diff != "" {
+			t.Errorf("%q (-want +got):\n%s", text, diff)
+		}
+	}
+}
