@@ -176,6 +176,7 @@ func (r *reader) inline(file string, data []byte, root *yaml.Node, keyed bool) *
 	text := strings.Join(lines, "\n") + `
 model: simulated
 listen: 127.0.0.1:1
+repeatable: true
 versions: {candidate: {endpoints: ["127.0.0.1:2"]}, stable: {endpoints: ["127.0.0.1:3"]}}
 release: candidate
 from: stable
