@@ -1,6 +1,9 @@
 package routing
 
-import "strings"
+import (
+	"slices"
+	"strings"
+)
 
 // Plan is what should be served at one moment: the configuration, and for each
 // model the split that its rollout has reached. It is immutable. A ModelPlan
@@ -40,7 +43,8 @@ type Mirror struct {
 }
 
 // Uses returns the versions that requests can reach, each once, in the order
-// of the model's versions: those of the split, and those of overrides.
+// of the model's versions: those of the split, those of overrides, and those of
+// mirrors.
 func (p *ModelPlan) Uses() []*Version {
 	var used []*Version
 	for _, v := range p.Model.Versions {
@@ -62,7 +66,7 @@ func (p *ModelPlan) uses(version string) bool {
 			return true
 		}
 	}
-	return false
+	return slices.ContainsFunc(p.Mirrors, func(m Mirror) bool { return m.Version == version })
 }
 
 // ClusterName is the name of a version's cluster, "churn/v2.0.0", in Envoy, in
@@ -84,6 +88,7 @@ const (
 	HeaderReason   = "x-headgate-reason"   // the Reason of a decision, from the ext_proc service to the route table
 	HeaderModel    = "x-headgate-model"    // gRPC metadata that tells the ext_proc service whose request it is
 	HeaderKey      = "x-headgate-key"      // the key that was hashed, for the access log
+	HeaderShadow   = "x-headgate-shadow"   // "true" tells a version that the request is a copy, whose answer nobody sees
 	CookieName     = "hg"                  // the first draw of an anonymous user
 )
 

@@ -46,6 +46,12 @@ type Options struct {
 	// NameServers resolve the versions' names. Those of Envoy's machine by
 	// default.
 	NameServers []netip.AddrPort
+	// MirrorRequests is how many copies for one version may be under way at a
+	// time. What comes on top is dropped, never queued. 64 by default.
+	MirrorRequests uint32
+	// MirrorBody is the largest body, in bytes, of a request that is copied. 1
+	// MiB by default.
+	MirrorBody uint32
 	// SharePorts lets several Envoys on one machine listen on the same address,
 	// as when one replaces another. The kernel spreads connections over all of
 	// them, also over those of another headgate.
@@ -58,6 +64,8 @@ func (o Options) withDefaults() Options {
 	o.CookieAge = cmp.Or(o.CookieAge, 30*24*time.Hour)
 	o.IdleTimeout = cmp.Or(o.IdleTimeout, 15*time.Minute)
 	o.LogFlush = cmp.Or(o.LogFlush, 200*time.Millisecond)
+	o.MirrorRequests = cmp.Or(o.MirrorRequests, 64)
+	o.MirrorBody = cmp.Or(o.MirrorBody, 1<<20)
 	o.SystemCA = cmp.Or(o.SystemCA, "/etc/ssl/certs/ca-certificates.crt")
 	return o
 }
@@ -166,6 +174,7 @@ func (b *Builder) model(
 func (c *compiled) sameStructure(p *routing.ModelPlan, tls bool) bool {
 	return c.plan.Model == p.Model && c.tls == tls && c.plan.Stable == p.Stable &&
 		c.plan.Split.Salt == p.Split.Salt && p.Split.Validate() == nil &&
+		slices.EqualFunc(c.plan.Mirrors, p.Mirrors, func(x, y routing.Mirror) bool { return x.Version == y.Version && y.Share <= routing.Whole }) &&
 		slices.EqualFunc(c.plan.Split.Ranges, p.Split.Ranges, func(x, y routing.Range) bool { return x.Version == y.Version })
 }
 
@@ -219,6 +228,9 @@ func (b *Builder) compile(p *routing.ModelPlan, tls bool) (*compiled, error) {
 	if r.Clusters, err = b.clusters(p); err != nil {
 		return nil, err
 	}
+	if err = b.mirror(p, r); err != nil {
+		return nil, err
+	}
 	c := &routeCompiler{plan: p, options: b.options, secure: tls}
 	if r.Routes, err = c.routes(); err != nil {
 		return nil, err
@@ -247,6 +259,31 @@ func (b *Builder) clusters(p *routing.ModelPlan) ([]Resource, error) {
 		resources = append(resources, r)
 	}
 	return resources, nil
+}
+
+// mirror adds what copies of the model's requests pass on their way.
+func (b *Builder) mirror(p *routing.ModelPlan, r *ModelResources) error {
+	for _, m := range p.Mirrors {
+		v := p.Model.Version(m.Version)
+		c, err := mirrorCluster(p.Model, v, b.options)
+		if err != nil {
+			return fmt.Errorf("mirrors.%s: %w", v.Name, err)
+		}
+		cluster, err := resource(c.GetName(), c)
+		if err != nil {
+			return fmt.Errorf("mirrors.%s: %w", v.Name, err)
+		}
+		l, err := mirrorListener(p.Model, v, b.options)
+		if err != nil {
+			return fmt.Errorf("mirrors.%s: %w", v.Name, err)
+		}
+		listener, err := resource(l.GetName(), l)
+		if err != nil {
+			return fmt.Errorf("mirrors.%s: %w", v.Name, err)
+		}
+		r.Clusters, r.Internal = append(r.Clusters, cluster), append(r.Internal, listener)
+	}
+	return nil
 }
 
 // claim identifies which requests a model takes.

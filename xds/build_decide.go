@@ -38,6 +38,10 @@ func (c *routeCompiler) asks() bool {
 func (c *routeCompiler) decided() {
 	for _, v := range c.plan.Uses() {
 		decision := exactly(routing.HeaderDecision, v.Name)
+		if len(c.plan.Mirrors) > 0 && len(c.plan.Model.Overrides) > 0 {
+			pinned := exactly(routing.HeaderReason, string(routing.ReasonOverride))
+			c.out = append(c.out, c.named(c.toVersion(routeDecided, v.Name, decision, pinned)))
+		}
 		if c.plan.Model.Key.Absent == routing.AbsentCookie && len(c.plan.Split.Ranges) > 1 {
 			drawn := exactly(routing.HeaderReason, string(routing.ReasonDraw))
 			r := c.toVersion(routeDecided, v.Name, decision, drawn)

@@ -31,8 +31,8 @@ var update = flag.Bool("update", false, "write the golden files anew and remove 
 
 // built is all that comes of a plan.
 type built struct {
-	clusters, listeners, routes, secrets, runtime []xds.Resource
-	weights                                       map[string]uint32
+	clusters, listeners, internal, routes, secrets, runtime []xds.Resource
+	weights                                                 map[string]uint32
 }
 
 func build(t *testing.T, plan *routing.Plan) built {
@@ -44,6 +44,7 @@ func build(t *testing.T, plan *routing.Plan) built {
 	b := built{listeners: s.Listeners, secrets: s.Secrets, weights: map[string]uint32{}}
 	for _, m := range s.Models {
 		b.clusters = append(b.clusters, m.Clusters...)
+		b.internal = append(b.internal, m.Internal...)
 		for k, v := range m.Weights {
 			b.weights[k] = v
 		}
@@ -93,10 +94,14 @@ func (b built) yaml(t *testing.T) []byte {
 	var out bytes.Buffer
 	e := yaml.NewEncoder(&out)
 	e.SetIndent(2)
-	err := e.Encode(map[string]any{
+	doc := map[string]any{
 		"clusters": readable(t, b.clusters), "listeners": readable(t, b.listeners), "routes": readable(t, b.routes),
 		"secrets": readable(t, b.secrets), "weights": b.weights,
-	})
+	}
+	if len(b.internal) > 0 {
+		doc["internal"] = readable(t, b.internal)
+	}
+	err := e.Encode(doc)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -190,6 +195,7 @@ func static(t *testing.T, b built) []byte {
 		}
 		listeners = append(listeners, readableMessage(t, &l))
 	}
+	listeners = append(listeners, readable(t, b.internal)...)
 	var layers []any
 	seen := map[string]bool{}
 	for _, r := range readable(t, b.runtime) {
@@ -200,6 +206,10 @@ func static(t *testing.T, b built) []byte {
 	}
 	j, err := json.Marshal(map[string]any{
 		"layered_runtime": map[string]any{"layers": layers},
+		"bootstrap_extensions": []any{map[string]any{
+			"name":         "envoy.bootstrap.internal_listener",
+			"typed_config": map[string]any{"@type": "type.googleapis.com/envoy.extensions.bootstrap.internal_listener.v3.InternalListener"},
+		}},
 		"static_resources": map[string]any{
 			"clusters": clusters, "listeners": listeners, "secrets": readable(t, b.secrets),
 		},

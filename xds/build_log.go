@@ -20,11 +20,25 @@ func LoggedKey(e *accesslogv3.HTTPAccessLogEntry) string {
 // have decided and did not, it is how Envoy chose by itself.
 func LoggedReason(e *accesslogv3.HTTPAccessLogEntry) routing.Reason {
 	_, why, _ := ParseRouteName(e.GetCommonProperties().GetRouteName())
+	why = strings.TrimPrefix(why, routeCopied+"/")
 	if why == routeDecided {
 		return routing.Reason(logged(e, routing.MetadataReason))
 	}
 	why, _, _ = strings.Cut(strings.TrimPrefix(why, routeUndecided+"/"), "/")
 	return routing.Reason(why)
+}
+
+// LoggedMirror tells whether a logged request is a copy.
+func LoggedMirror(e *accesslogv3.HTTPAccessLogEntry) bool {
+	_, why, _ := ParseRouteName(e.GetCommonProperties().GetRouteName())
+	return why == routeMirror
+}
+
+// LoggedCopied tells whether a logged request is one of those of which each
+// mirror gets its share, drawn for each request and apart from the split.
+func LoggedCopied(e *accesslogv3.HTTPAccessLogEntry) bool {
+	_, why, _ := ParseRouteName(e.GetCommonProperties().GetRouteName())
+	return strings.HasPrefix(why, routeCopied+"/")
 }
 
 func logged(e *accesslogv3.HTTPAccessLogEntry, field string) string {

@@ -290,11 +290,14 @@ func matchRegex(name, expression string) *routev3.HeaderMatcher {
 func notEmpty(name string) *routev3.HeaderMatcher { return matchRegex(name, ".+") }
 
 // bodyWithin matches requests that announce a body of at most limit bytes.
-func bodyWithin(limit uint32) *routev3.HeaderMatcher {
+func bodyWithin(limit uint32) *routev3.HeaderMatcher { return lengthWithin(1, limit) }
+
+// lengthWithin matches requests that announce a body of least to most bytes.
+func lengthWithin(least, most uint32) *routev3.HeaderMatcher {
 	return &routev3.HeaderMatcher{
 		Name: "content-length",
 		HeaderMatchSpecifier: &routev3.HeaderMatcher_RangeMatch{
-			RangeMatch: &typev3.Int64Range{Start: 1, End: int64(limit) + 1},
+			RangeMatch: &typev3.Int64Range{Start: int64(least), End: int64(most) + 1},
 		},
 	}
 }

@@ -54,6 +54,11 @@ func goldenPlans(t *testing.T) map[string]*routing.Plan {
 	}}}
 	plans["listener-tls"].Models[0].Model.Listen = secure
 	plans["hosts"] = hosts()
+	plans["mirror"] = planOf(mirrored(goldenModel("churn", func(m *routing.Model) { m.Key, m.Repeatable = header, true }), "v1.0.0"))
+	plans["mirror-decided"] = planOf(mirrored(alone(goldenModel("churn", func(m *routing.Model) {
+		m.Key = header
+		bodyRule(m, user)
+	})), "v1.0.0", "v2.0.0"))
 	return plans
 }
 
@@ -75,6 +80,14 @@ func goldenModel(name string, edit func(*routing.Model)) *routing.ModelPlan {
 
 func alone(p *routing.ModelPlan) *routing.ModelPlan {
 	p.Split = routing.Split{Ranges: []routing.Range{{Version: p.Stable, Weight: routing.Whole}}}
+	return p
+}
+
+// mirrored is a plan with copies for versions, each a share of its own.
+func mirrored(p *routing.ModelPlan, versions ...string) *routing.ModelPlan {
+	for i, v := range versions {
+		p.Mirrors = append(p.Mirrors, routing.Mirror{Version: v, Share: routing.Share(1 + i)})
+	}
 	return p
 }
 

@@ -44,7 +44,9 @@ func share(name string, candidate routing.Share) routing.Split {
 
 // moved is the same model with another share.
 func moved(p *routing.ModelPlan, candidate routing.Share) *routing.ModelPlan {
-	return &routing.ModelPlan{Model: p.Model, Stable: p.Stable, Split: share(p.Model.Name, candidate)}
+	next := *p
+	next.Split = share(p.Model.Name, candidate)
+	return &next
 }
 
 func planOf(models ...*routing.ModelPlan) *routing.Plan {

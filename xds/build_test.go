@@ -51,6 +51,9 @@ func TestWeightsLeaveTheRest(t *testing.T) {
 			"headgate.churn.churn-r1.churn/v2.0.0": 7500, "headgate.churn.churn-r1.churn/v1.0.0": 2500,
 			"headgate-fallback.churn.churn-r1.churn/v2.0.0": 1, "headgate-fallback.churn.churn-r1.churn/v1.0.0": 0,
 		}
+		for _, m := range p.Mirrors {
+			want["headgate-mirror.churn/"+m.Version] = uint32(m.Share)
+		}
 		if diff := cmp.Diff(want, after.Weights); diff != "" {
 			t.Errorf("%s: weights (-want +got):\n%s", name, diff)
 		}
@@ -87,6 +90,39 @@ func TestBuilderMovesWeights(t *testing.T) {
 	back.Stable = "v2.0.0"
 	if after := snapshot(t, b, planOf(&back)).Models[0]; after.RouteVersion == before.RouteVersion {
 		t.Error("another stable version needs other safe weights in the routes")
+	}
+}
+
+// A share that is copied is a runtime value, too; another mirror is another
+// route.
+func TestMirrorSharesLeaveTheRest(t *testing.T) {
+	p := mirrored(goldenModel("churn", keyed), "v1.0.0")
+	b := xds.NewBuilder(xds.Options{})
+	before := snapshot(t, b, planOf(p)).Models[0]
+	next := *p
+	next.Mirrors = []routing.Mirror{{Version: "v1.0.0", Share: routing.Whole}}
+	after := snapshot(t, b, planOf(&next)).Models[0]
+	if before.RouteVersion != after.RouteVersion || cmp.Diff(versions(before.Internal), versions(after.Internal)) != "" {
+		t.Error("a share changed more than the runtime")
+	}
+	if got := after.Weights["headgate-mirror.churn/v1.0.0"]; got != 10_000 {
+		t.Errorf("weights %v", after.Weights)
+	}
+	other := *p
+	other.Mirrors = []routing.Mirror{{Version: "v2.0.0", Share: 1}}
+	if r := snapshot(t, b, planOf(&other)).Models[0]; r.RouteVersion == before.RouteVersion || len(r.Internal) != 1 {
+		t.Error("another mirror has the same routes")
+	}
+	for want, wrong := range map[string][]routing.Mirror{
+		"models.churn: mirrors[0]: v9: is no version of the model":       {{Version: "v9", Share: 1}},
+		"models.churn: mirrors[1]: v1.0.0: stands there twice":           {{Version: "v1.0.0", Share: 1}, {Version: "v1.0.0", Share: 2}},
+		"models.churn: mirrors[0]: share: 100.01%: must be at most 100%": {{Version: "v1.0.0", Share: routing.Whole + 1}},
+	} {
+		bad := *p
+		bad.Mirrors = wrong
+		if _, err := b.Build(planOf(&bad)); err == nil || err.Error() != want {
+			t.Errorf("error %v, want %s", err, want)
+		}
 	}
 }
 

@@ -40,7 +40,7 @@ func cluster(m *routing.Model, v *routing.Version, o Options) (c *clusterv3.Clus
 		ConnectTimeout:            durationpb.New(v.Connect),
 		LbPolicy:                  clusterv3.Cluster_LEAST_REQUEST,
 		IgnoreHealthOnHostRemoval: true,
-		CircuitBreakers:           breakers(),
+		CircuitBreakers:           breakers(o),
 		UpstreamConnectionOptions: &clusterv3.UpstreamConnectionOptions{TcpKeepalive: keepalive()},
 		TypedExtensionProtocolOptions: map[string]*anypb.Any{
 			"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": config(protocol(v)),
@@ -125,17 +125,24 @@ func dnsCluster(o Options) *dnsclusterv3.DnsCluster {
 	}
 }
 
-func breakers() *clusterv3.CircuitBreakers {
+// breakers bound users' requests, and those of copies, which have a priority of
+// their own: here it is not a rank, only a second set of limits and connections.
+func breakers(o Options) *clusterv3.CircuitBreakers {
 	limit := wrapperspb.UInt32(breakerLimit)
-	return &clusterv3.CircuitBreakers{Thresholds: []*clusterv3.CircuitBreakers_Thresholds{{
-		MaxConnections:     limit,
-		MaxPendingRequests: limit,
-		MaxRequests:        limit,
-		RetryBudget: &clusterv3.CircuitBreakers_Thresholds_RetryBudget{
-			BudgetPercent:       &typev3.Percent{Value: 20},
-			MinRetryConcurrency: wrapperspb.UInt32(10),
+	budget := &clusterv3.CircuitBreakers_Thresholds_RetryBudget{
+		BudgetPercent:       &typev3.Percent{Value: 20},
+		MinRetryConcurrency: wrapperspb.UInt32(10),
+	}
+	copies := wrapperspb.UInt32(o.MirrorRequests)
+	return &clusterv3.CircuitBreakers{Thresholds: []*clusterv3.CircuitBreakers_Thresholds{
+		{MaxConnections: limit, MaxPendingRequests: limit, MaxRequests: limit, RetryBudget: budget},
+		{
+			Priority: corev3.RoutingPriority_HIGH,
+			// A copy waits for a connection that is being opened, never for
+			// another copy to end: there are more connections than requests.
+			MaxConnections: limit, MaxPendingRequests: copies, MaxRequests: copies, RetryBudget: budget,
 		},
-	}}}
+	}}
 }
 
 func keepalive() *corev3.TcpKeepalive {

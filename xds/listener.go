@@ -16,6 +16,7 @@ import (
 	mutationv3 "github.com/envoyproxy/go-control-plane/envoy/config/common/mutation_rules/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
+	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	grpclogv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/access_loggers/grpc/v3"
 	keyfilterv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/header_to_metadata/v3"
 	routerv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/router/v3"
@@ -132,17 +133,14 @@ func bufferLimit(o Options) uint32 { return max(1<<20, 2*o.MaxBody) }
 
 func connectionManager(name string, o Options) *hcmv3.HttpConnectionManager {
 	return &hcmv3.HttpConnectionManager{
-		// Without dots, which would end the name in Envoy's statistics.
-		StatPrefix: strings.NewReplacer(".", "_", ":", "_", "[", "", "]", "").Replace(name),
+		StatPrefix: statName.Replace(name),
 		RouteSpecifier: &hcmv3.HttpConnectionManager_Rds{Rds: &hcmv3.Rds{
 			RouteConfigName: name, ConfigSource: overADS(),
 		}},
 		HttpFilters: []*hcmv3.HttpFilter{
 			disabled(filterDecide, config(decideFilter(o))),
 			disabled(filterKey, config(&keyfilterv3.Config{})),
-			{Name: "envoy.filters.http.router", ConfigType: &hcmv3.HttpFilter_TypedConfig{
-				TypedConfig: config(&routerv3.Router{SuppressEnvoyHeaders: true}),
-			}},
+			router(),
 		},
 		CommonHttpProtocolOptions: &corev3.HttpProtocolOptions{IdleTimeout: durationpb.New(time.Hour)},
 		HttpProtocolOptions:       &corev3.Http1ProtocolOptions{EnableTrailers: true},
@@ -166,6 +164,58 @@ func connectionManager(name string, o Options) *hcmv3.HttpConnectionManager {
 		UpgradeConfigs:                []*hcmv3.HttpConnectionManager_UpgradeConfig{{UpgradeType: "websocket"}},
 	}
 }
+
+// mirrorListener takes the copies for a version and sends them on to it.
+func mirrorListener(m *routing.Model, v *routing.Version, o Options) (l *listenerv3.Listener, err error) {
+	defer caught(&err)
+	name := mirrorName(m.Name, v.Name)
+	return &listenerv3.Listener{
+		Name:              name,
+		ListenerSpecifier: &listenerv3.Listener_InternalListener{InternalListener: &listenerv3.Listener_InternalListenerConfig{}},
+		FilterChains: []*listenerv3.FilterChain{{Filters: []*listenerv3.Filter{{
+			Name: "envoy.filters.network.http_connection_manager",
+			ConfigType: &listenerv3.Filter_TypedConfig{TypedConfig: config(
+				mirrorManager(name, mirrorRoute(m, v, o), o))},
+		}}}},
+		PerConnectionBufferLimitBytes: wrapperspb.UInt32(mirrorBuffer(o)),
+	}, nil
+}
+
+// mirrorManager passes copies on as they are: what the first listener has done
+// to a request is not done again.
+func mirrorManager(name string, r *routev3.Route, o Options) *hcmv3.HttpConnectionManager {
+	return &hcmv3.HttpConnectionManager{
+		StatPrefix: "mirror_" + statName.Replace(strings.TrimSuffix(name, mirrorSuffix)),
+		RouteSpecifier: &hcmv3.HttpConnectionManager_RouteConfig{RouteConfig: &routev3.RouteConfiguration{
+			Name:             name,
+			ValidateClusters: wrapperspb.Bool(false), // listeners and clusters come in any order
+			VirtualHosts:     []*routev3.VirtualHost{{Name: name, Domains: []string{"*"}, Routes: []*routev3.Route{r}}},
+		}},
+		HttpFilters: []*hcmv3.HttpFilter{router()},
+		CommonHttpProtocolOptions: &corev3.HttpProtocolOptions{
+			IdleTimeout:     durationpb.New(time.Hour),
+			MaxHeadersCount: wrapperspb.UInt32(200), // what was added to a request must not make it too large
+		},
+		MaxRequestHeadersKb:        wrapperspb.UInt32(128),
+		HttpProtocolOptions:        &corev3.Http1ProtocolOptions{EnableTrailers: true},
+		StreamIdleTimeout:          durationpb.New(o.IdleTimeout),
+		AccessLog:                  []*accesslogv3.AccessLog{accessLog("mirror", o)},
+		GenerateRequestId:          wrapperspb.Bool(false),
+		PreserveExternalRequestId:  true,
+		SkipXffAppend:              true,
+		ServerHeaderTransformation: hcmv3.HttpConnectionManager_PASS_THROUGH,
+	}
+}
+
+func router() *hcmv3.HttpFilter {
+	return &hcmv3.HttpFilter{
+		Name:       "envoy.filters.http.router",
+		ConfigType: &hcmv3.HttpFilter_TypedConfig{TypedConfig: config(&routerv3.Router{SuppressEnvoyHeaders: true})},
+	}
+}
+
+// statName leaves out dots, which would end the name in Envoy's statistics.
+var statName = strings.NewReplacer(".", "_", ":", "_", "[", "", "]", "", "/", "_")
 
 func disabled(name string, c *anypb.Any) *hcmv3.HttpFilter {
 	return &hcmv3.HttpFilter{

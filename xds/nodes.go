@@ -155,6 +155,9 @@ func (s *session) refusal(m *model) string {
 	if text, rejected := s.ledger.modelRejection(m.want); rejected {
 		return text
 	}
+	if text := s.refusesCopies(m.want); text != "" {
+		return text
+	}
 	if t, ok := s.tables[m.want.Listener]; ok && t.failure != "" {
 		return t.failure
 	}

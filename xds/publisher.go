@@ -296,7 +296,7 @@ func (p *Publisher) meet(id string, reported map[string]string) {
 	}
 	for name := range reported {
 		model, version, ok := routing.ParseClusterName(name)
-		if ok && !slices.Contains(p.held[model], version) {
+		if ok && !isMirror(name) && !slices.Contains(p.held[model], version) {
 			p.held[model] = append(p.held[model], version)
 			slices.Sort(p.held[model])
 		}

@@ -19,13 +19,18 @@ type Resource struct {
 type ModelResources struct {
 	Model    string
 	Listener string // name of the Listener and of its RouteConfiguration
+	// Clusters are those of the versions, and then one for each of Internal,
+	// of the same name, that leads there.
 	Clusters []Resource
+	// Internal are listeners inside Envoy: each takes the copies for a version.
+	Internal []Resource
 	Domain   string           // of the virtual host; "*" for any
 	Routes   []*routev3.Route // in the order in which they must be tried
 	// RouteVersion is a hash of Domain and Routes. It does not depend on the
 	// weights: a share that moves leaves it as it was.
 	RouteVersion string
-	// Weights are runtime values by key. Empty while one version serves alone.
+	// Weights are runtime values by key, in hundredths of a percent. Empty while
+	// one version serves alone and nothing is copied.
 	Weights map[string]uint32
 	Shard   int // index of the runtime layer that carries Weights
 

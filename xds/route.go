@@ -25,13 +25,16 @@ import (
 const (
 	routeDecided   = "decided"   // the ext_proc service chose the version
 	routeUndecided = "undecided" // it should have, and the route before it did not hear of it
+	routeCopied    = "copied"    // of a share of the requests copies are made
+	routeMirror    = "mirror"    // it is a copy
 )
 
 // ParseRouteName splits the name of a route, which the access log has:
 // "churn/key" was the bucket of a key, "churn/override/2" the third override
 // (see [routing.Reason] for the words), "churn/decided" was decided by the
 // ext_proc service, and "churn/undecided/key" should have been, but Envoy had
-// to do without an answer.
+// to do without an answer. In "churn/copied/key" the rest says the same of
+// requests of which the mirrors get their shares, and "churn/mirror" is a copy.
 func ParseRouteName(name string) (model, why string, ok bool) { return strings.Cut(name, "/") }
 
 // routeCompiler compiles the routes of one model.
@@ -167,9 +170,9 @@ func (c *routeCompiler) split() {
 // gives no answer; where the body has to be read it stands twice, first for
 // the requests whose body can be held.
 func (c *routeCompiler) add(r *routev3.Route, ask bool) {
-	r.Name = c.plan.Model.Name + "/" + r.GetName()
+	r = c.named(r)
 	if !ask {
-		c.out = append(c.out, r)
+		c.emit(r)
 		return
 	}
 	r.Name = strings.Replace(r.GetName(), "/", "/"+routeUndecided+"/", 1)
@@ -177,9 +180,25 @@ func (c *routeCompiler) add(r *routev3.Route, ask bool) {
 		held := proto.CloneOf(r)
 		held.Match.Headers = append(held.Match.Headers, bodyWithin(c.options.MaxBody))
 		enable(held, filterDecide, decideOnRoute(c.plan.Model.Name, true))
-		c.out = append(c.out, held)
+		c.emit(held)
 	}
 	enable(r, filterDecide, decideOnRoute(c.plan.Model.Name, false))
+	c.emit(r)
+}
+
+// named puts the model before the name of a route.
+func (c *routeCompiler) named(r *routev3.Route) *routev3.Route {
+	r.Name = c.plan.Model.Name + "/" + r.GetName()
+	return r
+}
+
+// emit appends a finished route, and before it those that make copies. Of what
+// an override sent to its version none are made: such a request says nothing
+// about all others.
+func (c *routeCompiler) emit(r *routev3.Route) {
+	if !strings.Contains(r.GetName(), "/"+string(routing.ReasonOverride)) {
+		c.out = append(c.out, c.copied(r)...)
+	}
 	c.out = append(c.out, r)
 }
 

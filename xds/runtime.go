@@ -6,6 +6,7 @@ import (
 	"maps"
 	"math"
 	"slices"
+	"strings"
 
 	"github.com/cespare/xxhash/v2"
 	"google.golang.org/protobuf/encoding/protowire"
@@ -44,7 +45,7 @@ func RuntimeLayer(shard int, models []*ModelResources) Resource {
 		}
 	}
 	slices.SortFunc(mine, func(x, y *ModelResources) int { return cmp.Compare(x.Model, y.Model) })
-	layer := appendNumber(nil, programSizeKey, programSize)
+	layer := appendField(nil, programSizeKey, numberValue(programSize))
 	for _, m := range mine {
 		if m.layer == nil {
 			layer = append(layer, layerOf(m.Weights)...)
@@ -69,25 +70,46 @@ const (
 	fieldKey    = 1
 	fieldValue  = 2
 	fieldNumber = 2 // Value.number_value
+	fieldString = 3 // Value.string_value
+	fieldStruct = 5 // Value.struct_value
 )
 
 // layerOf is the part of a layer that a model's weights are.
 func layerOf(weights map[string]uint32) []byte {
 	var part []byte
 	for _, key := range slices.Sorted(maps.Keys(weights)) {
-		part = appendNumber(part, key, weights[key])
+		value := numberValue(weights[key])
+		if strings.HasPrefix(key, mirrorKeys) {
+			value = fractionValue(weights[key])
+		}
+		part = appendField(part, key, value)
 	}
 	return part
 }
 
-// appendNumber appends a field to a Struct.
-func appendNumber(layer []byte, key string, value uint32) []byte {
-	number := protowire.AppendTag(nil, fieldNumber, protowire.Fixed64Type)
-	number = protowire.AppendFixed64(number, math.Float64bits(float64(value)))
+// numberValue is a Value.
+func numberValue(n uint32) []byte {
+	value := protowire.AppendTag(nil, fieldNumber, protowire.Fixed64Type)
+	return protowire.AppendFixed64(value, math.Float64bits(float64(n)))
+}
+
+// fractionValue is a Value that Envoy takes for hundredths of a percent. A
+// number would be whole percents to it.
+func fractionValue(n uint32) []byte {
+	unit := protowire.AppendTag(nil, fieldString, protowire.BytesType)
+	unit = protowire.AppendString(unit, "TEN_THOUSAND")
+	fraction := appendField(nil, "denominator", unit)
+	fraction = appendField(fraction, "numerator", numberValue(n))
+	value := protowire.AppendTag(nil, fieldStruct, protowire.BytesType)
+	return protowire.AppendBytes(value, fraction)
+}
+
+// appendField appends a field to a Struct.
+func appendField(layer []byte, key string, value []byte) []byte {
 	entry := protowire.AppendTag(nil, fieldKey, protowire.BytesType)
 	entry = protowire.AppendString(entry, key)
 	entry = protowire.AppendTag(entry, fieldValue, protowire.BytesType)
-	entry = protowire.AppendBytes(entry, number)
+	entry = protowire.AppendBytes(entry, value)
 	layer = protowire.AppendTag(layer, fieldFields, protowire.BytesType)
 	return protowire.AppendBytes(layer, entry)
 }
@@ -106,10 +128,16 @@ func fallbackPrefix(p *routing.ModelPlan) string {
 
 // weights are the runtime values of a model.
 func weights(p *routing.ModelPlan) map[string]uint32 {
-	if len(p.Split.Ranges) == 1 {
+	if len(p.Split.Ranges) == 1 && len(p.Mirrors) == 0 {
 		return nil
 	}
 	w := make(map[string]uint32)
+	for _, m := range p.Mirrors {
+		w[mirrorKey(p.Model.Name, m.Version)] = uint32(m.Share)
+	}
+	if len(p.Split.Ranges) == 1 {
+		return w
+	}
 	heaviest := p.Split.Heaviest()
 	for _, r := range p.Split.Ranges {
 		name := routing.ClusterName(p.Model.Name, r.Version)

@@ -55,6 +55,7 @@ func (p *Publisher) serve(conn discoveryv3.AggregatedDiscoveryService_DeltaAggre
 		woken:     make(chan struct{}, 1),
 		session:   newSession(p.compile, p.ledger, p.limits),
 	}
+	st.session.internal = node.bootstrap >= bootstrapInternal
 	p.counts.opened.Add(1)
 	p.log.Info("an Envoy has connected", "node", node.id, "version", node.version)
 	p.join(st)

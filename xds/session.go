@@ -78,6 +78,8 @@ type session struct {
 	unbound     map[string]failedBind // listeners that could not bind
 	opened      map[string]time.Time  // listeners with a model, and since when
 	leaving     map[*model]bool       // models that stay on a listener they have left
+	copies      map[string]Resource   // internal listeners of the models' goals
+	internal    bool                  // this Envoy can have listeners inside
 
 	reported  map[string]string // clusters that Envoy had when it connected
 	mistakes  []mistake         // what was refused since the last take
@@ -99,6 +101,8 @@ func newSession(c compiler, l *ledger, lim limits) *session {
 		unbound:   map[string]failedBind{},
 		opened:    map[string]time.Time{},
 		leaving:   map[*model]bool{},
+		copies:    map[string]Resource{},
+		internal:  true,
 	}
 	for k := range kinds {
 		s.watches[k] = newWatch(k)

@@ -22,7 +22,7 @@ func (s *session) queueClusters(m *model) {
 		return
 	}
 	w := s.watches[kindCluster]
-	for _, c := range m.goal.Clusters {
+	for _, c := range s.clusters(m.goal) {
 		if !w.has(c) {
 			s.pending[m] = true
 		}
@@ -172,7 +172,7 @@ func (s *session) lacking(m *model) []Resource {
 		return nil
 	}
 	var missing []Resource
-	for _, c := range m.goal.Clusters {
+	for _, c := range s.clusters(m.goal) {
 		if !s.watches[kindCluster].has(c) {
 			missing = append(missing, c)
 		}

@@ -68,27 +68,51 @@ func (m *model) weights() map[string]uint32 {
 // all a way back, is in force as fast as any other weight and does not wait
 // for the route table that makes it permanent.
 func (m *model) closing(old *ModelResources) map[string]uint32 {
-	if m.goal == nil || len(m.goal.Weights) > 0 || len(m.goal.Routes) == 0 {
+	if m.goal == nil || len(m.goal.Routes) == 0 {
 		return old.Weights
 	}
-	only := m.goal.Routes[len(m.goal.Routes)-1].GetRoute().GetCluster()
-	found := false
-	keys := map[string]uint32{}
-	for key := range old.Weights {
-		keys[key] = 0
-		if only == "" || !strings.HasSuffix(key, "."+only) {
-			continue
+	keys := maps.Clone(old.Weights)
+	for key := range keys {
+		if strings.HasPrefix(key, mirrorKeys) {
+			keys[key] = 0 // no more copies, unless the goal says so
 		}
-		keys[key] = uint32(routing.Whole)
-		if strings.HasPrefix(key, fallbackKeys) {
-			keys[key] = 1
-		}
-		found = true
 	}
-	if !found {
-		return old.Weights
+	if !m.goal.splits() {
+		m.goal.alone(keys)
 	}
 	return keys
+}
+
+// splits tells whether there are weights of several versions.
+func (r *ModelResources) splits() bool {
+	for key := range r.Weights {
+		if !strings.HasPrefix(key, mirrorKeys) {
+			return true
+		}
+	}
+	return false
+}
+
+// alone makes the weights of old routes say that the one version which is left
+// has everybody, if they know it.
+func (r *ModelResources) alone(keys map[string]uint32) {
+	only := r.Routes[len(r.Routes)-1].GetRoute().GetCluster()
+	mine := func(key string) bool {
+		return only != "" && !strings.HasPrefix(key, mirrorKeys) && strings.HasSuffix(key, "."+only)
+	}
+	if !slices.ContainsFunc(slices.Collect(maps.Keys(keys)), mine) {
+		return
+	}
+	for key := range keys {
+		switch {
+		case !mine(key):
+			keys[key] = 0
+		case strings.HasPrefix(key, fallbackKeys):
+			keys[key] = 1
+		default:
+			keys[key] = uint32(routing.Whole)
+		}
+	}
 }
 
 // fallbackKeys begin the keys that stand for requests nobody could decide on.

@@ -100,6 +100,9 @@ func (l *ledger) forget(s *Snapshot) {
 		for _, c := range m.Clusters {
 			present[content{resourceID{kindCluster, c.Name}, c.Version}] = true
 		}
+		for _, l := range m.Internal {
+			present[content{resourceID{kindListener, l.Name}, l.Version}] = true
+		}
 	}
 	for _, r := range s.Listeners {
 		present[content{resourceID{kindListener, r.Name}, r.Version}] = true

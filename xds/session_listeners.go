@@ -47,9 +47,10 @@ func (s *session) sendListeners(now time.Time) *discoveryv3.DeltaDiscoveryRespon
 			f.added = append(f.added, r)
 		}
 	}
+	f.added = append(f.added, s.nextCopies(w)...)
 	if !s.holding {
 		for _, name := range slices.Sorted(maps.Keys(w.have)) {
-			if _, wanted := s.listening[name]; !wanted && !s.keeps(name, now) {
+			if _, wanted := s.listening[name]; !wanted && !s.keeps(name, now) && !s.keepsCopies(name) {
 				f.removed = append(f.removed, name)
 			}
 		}

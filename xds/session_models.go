@@ -62,6 +62,7 @@ func (m *model) at(listener string) *tablePart {
 func (s *session) evaluate(m *model, now time.Time) {
 	goal := s.resolve(m)
 	if goal != m.goal {
+		s.copyTo(m.goal, goal)
 		m.move(goal)
 	}
 	s.stay(m, now)
@@ -147,7 +148,7 @@ func (m *model) move(goal *ModelResources) {
 
 // hasClusters tells whether routes may name the clusters of a state.
 func (s *session) hasClusters(r *ModelResources) bool {
-	for _, c := range r.Clusters {
+	for _, c := range s.clusters(r) {
 		if !s.watches[kindCluster].holds(c) {
 			return false
 		}
@@ -176,7 +177,7 @@ func (s *session) ready(m *model) bool {
 // acknowledged tells whether this Envoy has everything of the model that the
 // plan wants.
 func (s *session) acknowledged(m *model) bool {
-	if m.held || m.want == nil || m.goal != m.want || !s.hasClusters(m.want) || !s.hasWeights(m, m.want) {
+	if m.held || m.want == nil || m.goal != m.want || !s.hasClusters(m.want) || !s.hasWeights(m, m.want) || !s.hasCopies(m.want) {
 		return false
 	}
 	if acked := m.at(m.want.Listener).acked; acked == nil || acked.RouteVersion != m.want.RouteVersion {

@@ -66,6 +66,9 @@ func (s *session) served(m *model) bool {
 
 // keeps tells whether a listener that the plan no longer has is still needed.
 func (s *session) keeps(listener string, now time.Time) bool {
+	if isMirror(listener) {
+		return false
+	}
 	w := s.watches[kindListener]
 	next, moving := w.sent[listener]
 	if w.have[listener] == "" || (moving && next == "") {

@@ -117,7 +117,7 @@ func (s *session) closeTable(listener string) {
 func (s *session) learnRoutes() {
 	known := s.watches[kindListener].started
 	for name := range s.watches[kindListener].have {
-		if t := s.tables[name]; t == nil || !t.asked || !t.known {
+		if t := s.tables[name]; !isMirror(name) && (t == nil || !t.asked || !t.known) {
 			known = false
 		}
 	}

@@ -127,6 +127,9 @@ func checkPlan(p *routing.ModelPlan) error {
 	if len(p.Split.Ranges) > 1 && !seen[p.Stable] {
 		return fmt.Errorf("stable: %q: has no range in the split", p.Stable)
 	}
+	if err := checkMirrors(p); err != nil {
+		return err
+	}
 	for _, v := range p.Uses() {
 		if !safeName.MatchString(v.Name) {
 			return fmt.Errorf("versions.%s: must be letters, digits and . _ + ~ : @ -", v.Name)
@@ -136,6 +139,22 @@ func checkPlan(p *routing.ModelPlan) error {
 		if v := m.Overrides[i].Version; m.Version(v) == nil {
 			return fmt.Errorf("overrides[%d]: version: %s: is no version of the model", i, v)
 		}
+	}
+	return nil
+}
+
+func checkMirrors(p *routing.ModelPlan) error {
+	seen := make(map[string]bool)
+	for i, m := range p.Mirrors {
+		switch {
+		case p.Model.Version(m.Version) == nil:
+			return fmt.Errorf("mirrors[%d]: %s: is no version of the model", i, m.Version)
+		case seen[m.Version]:
+			return fmt.Errorf("mirrors[%d]: %s: stands there twice", i, m.Version)
+		case m.Share > routing.Whole:
+			return fmt.Errorf("mirrors[%d]: share: %s: must be at most 100%%", i, m.Share)
+		}
+		seen[m.Version] = true
 	}
 	return nil
 }

@@ -54,11 +54,16 @@ func observation(e *accesslogv3.HTTPAccessLogEntry, node string, h *Hasher) (com
 		GRPC:      grpcStatus(e.GetResponse()),
 		Duration:  -1,
 		Drawn:     xds.LoggedReason(e).Drawn(),
+		Mirrored:  xds.LoggedMirror(e),
+		Copied:    xds.LoggedCopied(e),
 	}
 	if key := xds.LoggedKey(e); key != "" {
 		o.User, o.HasUser = h.User(key), true
 	}
 	o.Class = class(o.Code, o.GRPC, common.GetResponseFlags())
+	if o.Mirrored && common.GetResponseFlags().GetUpstreamOverflow() {
+		o.Class = compare.ClassAborted // by the breaker of copies
+	}
 	if !answered(e, o.Class) {
 		return o, kept
 	}
