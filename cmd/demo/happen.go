@@ -33,7 +33,7 @@ const window = 5 * time.Second
 // happen runs the traffic and the rollout. It returns the last status.
 func (p *performance) happen(ctx context.Context, s *summary) (rollout.Status, error) {
 	p.ledger = traffic.NewLedger(p.scene.stable.version, p.scene.candidate.version)
-	p.ledger.Patience(tooSlow)
+	p.ledger.Patience(p.scene.patience)
 	stop, err := p.startTraffic(ctx)
 	if err != nil {
 		return rollout.Status{}, err

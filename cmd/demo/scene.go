@@ -21,6 +21,9 @@ type scene struct {
 	candidate deployment
 	shares    []string // of the users, step by step
 	back      bool     // the candidate is to be sent back; else it takes over
+	// patience is how long an answer may take in a scene about slow ones; 0: a
+	// bad answer is one that fails.
+	patience time.Duration
 }
 
 // deployment is one version of the model as it is served.
@@ -36,7 +39,7 @@ var (
 	second = deployment{version: "v2.0.0", recipe: model.Full}
 )
 
-// tooSlow is the limit of the latency gate, and what users take for slow.
+// tooSlow is the limit of the latency gate.
 const tooSlow = 500 * time.Millisecond
 
 // gates are the same in every scene. The second takes longest to be shown safe:
@@ -73,6 +76,7 @@ var scenes = []scene{
 		candidate: second.with(server.Faults{Delay: 800 * time.Millisecond, SlowRate: 1.0 / 8}),
 		shares:    []string{"10%", "25%", "50%", "100%"},
 		back:      true,
+		patience:  tooSlow,
 	},
 }
 

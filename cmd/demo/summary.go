@@ -89,7 +89,9 @@ func (s summary) writeFigures(w io.Writer) {
 	line("failed", strconv.Itoa(o.account.Failed), o.blame())
 	if o.scene.back {
 		v := o.candidate()
-		line("slow answers of "+v.Name, strconv.Itoa(v.Slow), fmt.Sprintf("longer than %s", tooSlow))
+		if o.scene.patience > 0 {
+			line("slow answers of "+v.Name, strconv.Itoa(v.Slow), fmt.Sprintf("longer than %s", o.scene.patience))
+		}
 		line("users who went back to "+o.scene.stable.version, strconv.Itoa(o.account.Backwards), "")
 		if !v.FirstBad.IsZero() {
 			line("first bad answer to last request", fmt.Sprintf("%.1f s", o.exposed().Seconds()), "on "+v.Name)
@@ -119,7 +121,7 @@ func (s summary) line() string {
 		return text + fmt.Sprintf(", %s serves everyone after %.0f s", o.scene.candidate.version, s.took.Seconds())
 	}
 	v := o.candidate()
-	if o.scene.back && v.Slow > 0 {
+	if o.scene.patience > 0 {
 		text += fmt.Sprintf(", %d slow", v.Slow)
 	}
 	if o.scene.back && !v.FirstBad.IsZero() {

@@ -71,9 +71,9 @@ func Picture(v View, eventLines int, p Palette) []string {
 // words returns what headgate itself says of the gate that decides.
 func words(findings []routing.Finding) string {
 	if f := Loudest(findings); f != nil {
-		return "headgate: " + f.Text
+		return f.Text
 	}
-	return "headgate: every gate is safe"
+	return "every gate is safe"
 }
 
 func row(v traffic.Version, p Palette) string {
