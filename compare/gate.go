@@ -25,13 +25,13 @@ type gate struct {
 	kind   test
 
 	breach, safe bet      // of testLimit and testShare
-	worse0       shareBet // against stable, margin 0: of users, or where stable is ill
+	worse0       shareBet // against stable, margin 0: of users, or of requests without a key
 
 	main     *past
 	mainEver bool // main has reached its level once; of testShare and testSpans
 	worse    *past
-	// worseEver says that the candidate was shown to be worse than stable, in this
-	// epoch of users or in one before.
+	// worseEver says that the candidate was shown to be worse than stable once, with
+	// a key in this epoch of users or in one before.
 	worseEver bool
 	slow      float64 // seconds above which a request is slow, in this epoch; 0: not known
 	bound     float64 // seconds; of a mean that is compared, 0: not known
@@ -288,17 +288,19 @@ func (g *gate) look(t *Trial, level float64) shown {
 	if t.began.IsZero() || g.kind == testNone {
 		return shownNothing
 	}
-	users := stats.Threshold(t.userLevel(level))
-	if t.keyed && !g.worseEver && g.worse != nil && g.worse.logE(g.worse0) >= users {
+	worse := stats.Threshold(t.userLevel(level))
+	if !g.worseEver && g.worse != nil && g.worse.logE(g.worse0) >= worse {
 		g.worseEver = true
 	}
 	result := shownNothing
 	switch g.kind {
 	case testLimit:
-		result = g.lookLimit(t, level, users)
+		result = g.lookLimit(t, level, worse)
 	case testShare:
 		g.mainEver = g.mainEver || g.main.logE(g.breach) >= stats.Threshold(level)
-		result = g.asUsers(t, g.mainEver)
+		if g.mainEver {
+			result = g.alsoWorse(t, t.keyed)
+		}
 	case testSpans:
 		result = g.lookSpans(t, level)
 	}
@@ -308,26 +310,30 @@ func (g *gate) look(t *Trial, level float64) shown {
 	return result
 }
 
-// asUsers is a breach that requests show, where users show it too.
-func (g *gate) asUsers(t *Trial, requests bool) shown {
-	if requests && (!t.keyed || g.worseEver || !t.comparable()) {
+// alsoWorse is a breach that requests show, where it is shown as well that the
+// candidate is worse than stable, if that is asked for and there is a stable to
+// be worse than.
+func (g *gate) alsoWorse(t *Trial, asked bool) shown {
+	if !asked || g.worseEver || !t.comparable() {
 		return shownBreach
 	}
 	return shownNothing
 }
 
-// lookLimit looks at a rate by itself. When stable breaks the limit too, over
-// the time from which the evidence comes, the candidate has to be shown to be
-// worse over that time.
-func (g *gate) lookLimit(t *Trial, level, users float64) shown {
+// lookLimit looks at a rate by itself. A candidate that breaks a limit must be
+// shown to be worse than stable, or a failure that both share would be blamed on
+// it: stable may have too few requests to tell that it fails as well. When
+// stable is seen to break the limit, over the time from which the evidence
+// comes, the candidate has to be worse over that time.
+func (g *gate) lookLimit(t *Trial, level, worse float64) shown {
 	if g.main.logE(g.breach) < stats.Threshold(level) {
 		return shownNothing
 	}
 	since, at := g.main.best(g.breach)
 	if since.m == 0 || float64(since.s) <= g.breachLimit()*float64(since.m) {
-		return g.asUsers(t, true)
+		return g.alsoWorse(t, true)
 	}
-	if t.comparable() && g.worse.logESince(g.worse0, at) >= users {
+	if t.comparable() && g.worse.logESince(g.worse0, at) >= worse {
 		return shownBreach
 	}
 	return shownIll

@@ -164,7 +164,7 @@ func (h *hardRules) excessErrors(t *Trial, figures bool) routing.Finding {
 	case f.Verdict == routing.VerdictBreach:
 		verdict = "broken"
 	case excess >= allowed:
-		verdict = "not shown yet that it is no chance"
+		verdict = "beyond the limit, but chance is not ruled out yet"
 	}
 	if n > 0 {
 		f.Estimate = finite(max(0, excess))
@@ -181,6 +181,7 @@ type recentAnswers struct {
 	stable  []Outcome      // of stable, the newest last
 	users   []Outcome      // the candidate's last users with their last outcomes, the newest last
 	answers uint64         // of the candidate
+	row     uint64         // of them, the newest that are all errors; a lower bound
 	// stable's answers and errors, in all
 	seen, bads uint64
 }
@@ -201,6 +202,7 @@ func (r *recentAnswers) add(b *Batch) {
 	r.bads += max(b.Stable.BadAnswers, b.Stable.Errors)
 	r.answers += max(b.Candidate.Answers, b.Candidate.Requests)
 	r.stable = newest(append(r.stable, b.Stable.Last...), LastOutcomes)
+	r.inRow(b)
 	for _, o := range b.Candidate.Last {
 		r.last = append(r.last, recentAnswer{o, before, bads})
 		if o.User != 0 {
@@ -209,6 +211,20 @@ func (r *recentAnswers) add(b *Batch) {
 		}
 	}
 	r.last = newest(r.last, LastOutcomes)
+}
+
+// inRow counts the errors since the last good answer.
+func (r *recentAnswers) inRow(b *Batch) {
+	a := &b.Candidate
+	n, bad := max(a.Answers, a.Requests), max(a.BadAnswers, a.Errors)
+	if n == bad {
+		r.row += n
+		return
+	}
+	r.row = 0
+	for i := len(a.Last) - 1; i >= 0 && a.Last[i].Bad; i-- {
+		r.row++
+	}
 }
 
 // newest are the last n, at the beginning of the same memory.
@@ -242,7 +258,8 @@ func (r *recentAnswers) usualRate() float64 {
 const (
 	grossBad      = 10   // of the last 20, at first
 	stableBad     = 2    // of stable's last 20, at most
-	stableLeast   = 3    // answers of stable over the same time, or all 20 must be bad
+	grossChance   = 1e-3 // that stable looks so much better if it fails as the candidate does
+	silentStable  = 10   // answers that stable should have given meanwhile, where it gives none
 	grossRate     = 0.05 // the error rate that the rule allows for at least
 	grossAttempts = LastOutcomes - grossBad + 1
 	fewUsers      = 3
@@ -313,6 +330,10 @@ func (r *recentAnswers) stableFine(t *Trial, run int) bool {
 	}
 	oldest := slices.IndexFunc(r.last, func(a recentAnswer) bool { return a.Bad })
 	seen, bads := r.seen-r.last[oldest].seen, r.bads-r.last[oldest].bads
+	if seen == 0 {
+		// Nobody may be left on stable, or its next answer comes at any moment.
+		return run >= LastOutcomes && float64(r.row)*(1-t.weight)/t.weight >= silentStable
+	}
 	newestBad := 0
 	for _, o := range r.stable {
 		if o.Bad {
@@ -322,7 +343,26 @@ func (r *recentAnswers) stableFine(t *Trial, run int) bool {
 	if newestBad > stableBad || float64(bads) > float64(seen)*stableBad/LastOutcomes {
 		return false
 	}
-	return seen >= stableLeast || run >= LastOutcomes
+	return fisher(uint64(r.bad()), uint64(len(r.last)-oldest), bads, seen) <= grossChance
+}
+
+// fisher is the probability that of all x+y bad ones among n+m answers at least
+// x fall on the n, when it is chance which do: Fisher's exact test (1935), the
+// upper tail of the hypergeometric distribution.
+func fisher(x, n, y, m uint64) float64 {
+	logChoose := func(n, k uint64) float64 {
+		a, _ := math.Lgamma(float64(n) + 1)
+		b, _ := math.Lgamma(float64(k) + 1)
+		c, _ := math.Lgamma(float64(n-k) + 1)
+		return a - b - c
+	}
+	sum, all := 0.0, logChoose(n+m, x+y)
+	for k := x; k <= min(n, x+y); k++ {
+		if rest := x + y - k; rest <= m {
+			sum += math.Exp(logChoose(n, k) + logChoose(m, rest) - all)
+		}
+	}
+	return sum
 }
 
 // usersAgree tells whether it is more than one user's requests that fail: a user

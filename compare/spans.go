@@ -71,25 +71,19 @@ func (g *gate) lookSpans(t *Trial, level float64) shown {
 		if f.low <= g.gate.Limit {
 			continue
 		}
-		if g.stableIll(s, f, part) {
-			ill = true
+		if stable := g.value(&s.stable, 0, part); t.comparable() && f.low <= stable.high {
+			ill = ill || stable.estimate > g.gate.Limit
 			continue
 		}
 		g.mainEver = true
 	}
-	if r := g.asUsers(t, g.mainEver); r == shownBreach || !ill {
-		return r
+	switch {
+	case g.mainEver:
+		return g.alsoWorse(t, t.keyed)
+	case ill:
+		return shownIll
 	}
-	return shownIll
-}
-
-// stableIll tells whether stable breaks a limit as well, and no less.
-func (g *gate) stableIll(s *latencySpan, candidate figure, part float64) bool {
-	if s.stable.N() == 0 {
-		return false
-	}
-	f := g.value(&s.stable, 0, part)
-	return f.estimate > g.gate.Limit && candidate.low <= f.high
+	return shownNothing
 }
 
 // value is the metric of one version.

@@ -21,7 +21,7 @@ func (g *gate) text(t *Trial, f *routing.Finding) string {
 		fmt.Fprintf(&b, ", limit %s: %s of about %s requests", g.limitText(), count(f.N), count(f.Needed))
 		return b.String()
 	}
-	if f.N > 0 {
+	if f.N > 0 && f.Reason != routing.ReasonNotMeasurable {
 		fmt.Fprintf(&b, " of %s", plural(f.N, "request"))
 	}
 	fmt.Fprintf(&b, ", limit %s: %s", g.limitText(), g.because(t, f))
@@ -61,8 +61,11 @@ func (g *gate) because(t *Trial, f *routing.Finding) string {
 		return t.silent(f, g.metric.Kind != KindRate)
 	case routing.ReasonNoEvidence:
 	}
+	if g.kind == testShare && f.High == nil {
+		return "nothing to compare yet, hardly a request of either version failed"
+	}
 	if f.Estimate != nil && *f.Estimate > g.gate.Limit {
-		return "beyond the limit, but not shown yet that it is no chance"
+		return "beyond the limit, but chance is not ruled out yet"
 	}
 	if f.Estimate == nil && f.Low == nil {
 		return "waits, " + t.now.Stable + " has not shown yet what is usual"
@@ -155,7 +158,11 @@ func (g *gate) limitText() string {
 		}
 		return g.format(g.gate.Unit)(g.gate.Limit)
 	}
-	return g.format(g.gate.Unit)(g.gate.Limit)
+	limit := g.format(g.gate.Unit)(g.gate.Limit)
+	if safe := g.safeLimit(); safe > g.gate.Limit {
+		limit += " (safe below " + g.format(g.gate.Unit)(safe) + ")"
+	}
+	return limit
 }
 
 func value(v *float64, format func(float64) string) string {
@@ -213,7 +220,7 @@ func trim(v float64) string {
 
 func seconds(v float64) string {
 	switch a := math.Abs(v); {
-	case a < 1e-3:
+	case a > 0 && a < 1e-3:
 		return trim(v*1e6) + "us"
 	case a < 10:
 		return trim(v*1e3) + "ms"

@@ -52,17 +52,17 @@ const (
 	ReasonProtocol  Reason = "protocol"  // JSON, but no answer of the protocol
 )
 
-// Unreadable is the error of an answer that cannot be read.
-type Unreadable struct {
+// UnreadableError is the error of an answer that cannot be read.
+type UnreadableError struct {
 	Reason Reason
 	Detail string // in words; may quote names of the answer, no values
 }
 
 // Error implements error.
-func (u *Unreadable) Error() string { return string(u.Reason) + ": " + u.Detail }
+func (u *UnreadableError) Error() string { return string(u.Reason) + ": " + u.Detail }
 
 func unreadable(r Reason, format string, args ...any) error {
-	return &Unreadable{Reason: r, Detail: fmt.Sprintf(format, args...)}
+	return &UnreadableError{Reason: r, Detail: fmt.Sprintf(format, args...)}
 }
 
 // content returns the body as it was before it was compressed.

@@ -120,7 +120,7 @@ func (k *check) prediction(p *Prediction) {
 	if k.Complete && p.LLM != nil && p.LLM.Truncated {
 		k.violated(RuleTruncated, -1, fmt.Sprintf("finish reasons %q", p.LLM.FinishReasons))
 	}
-	if k.Schema != nil && len(k.Requirement.Path.steps) == 0 {
+	if k.Schema != nil && len(k.Path.steps) == 0 {
 		k.wholeSchema(p)
 	}
 	k.texts = k.NotEmpty && p.LLM == nil // with an LLM a tool call may stand alone
@@ -134,7 +134,7 @@ func (k *check) prediction(p *Prediction) {
 	}
 	if k.Present && !k.matched {
 		k.path = nil
-		k.violated(RulePresent, -1, k.Requirement.Path.String()+" is not in the answer")
+		k.violated(RulePresent, -1, k.Path.String()+" is not in the answer")
 	}
 }
 
@@ -156,12 +156,12 @@ func (k *check) value(i int, o *output) {
 	if len(k.found) >= maxViolations {
 		return
 	}
-	covered := k.Requirement.Path.covers(k.path)
-	if !covered && !k.Requirement.Path.beneath(k.path) {
+	covered := k.Path.covers(k.path)
+	if !covered && !k.Path.beneath(k.path) {
 		return
 	}
 	k.matched = k.matched || covered
-	exact := covered && len(k.path) == len(k.Requirement.Path.steps) || covered && o != nil
+	exact := covered && len(k.path) == len(k.Path.steps) || covered && o != nil
 	if exact {
 		k.whole(i, o)
 	}
@@ -188,7 +188,7 @@ func (k *check) children(i int, declared []int) {
 		n := 0
 		for j := range t.leaves() {
 			k.path = t.place(k.path[:depth], n)
-			if n++; k.Requirement.Path.covers(k.path) {
+			if n++; k.Path.covers(k.path) {
 				k.matched = true
 				k.scalar(j)
 			}
@@ -221,7 +221,7 @@ func (k *check) whole(i int, o *output) {
 		}
 		k.shape(i, declared)
 	}
-	if k.Schema != nil && len(k.Requirement.Path.steps) > 0 {
+	if k.Schema != nil && len(k.Path.steps) > 0 {
 		if err := k.Schema.check(k.doc, i); err != nil {
 			k.violated(RuleSchema, i, err.Error())
 		}

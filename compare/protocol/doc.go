@@ -9,7 +9,7 @@
 //
 // Bodies come from anywhere. Reading never panics, stops at [Limits] and costs
 // time and memory in proportion to them: a body beyond them, a truncated one or
-// one that is not what it says it is gives an [Unreadable] with its reason, and
+// one that is not what it says it is gives an [UnreadableError] with its reason, and
 // the pair is not comparable. That is a result of its own, neither agreement
 // nor disagreement.
 //

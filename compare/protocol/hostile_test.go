@@ -172,7 +172,7 @@ func TestLargestAnswers(t *testing.T) {
 				comparer(t, rules...).Compare(p, p)
 				k.Check(p)
 			} else if reason(err) == "" {
-				t.Errorf("%v: not an Unreadable", err)
+				t.Errorf("%v: not an UnreadableError", err)
 			}
 			if took := time.Since(began); took > 20*time.Second {
 				t.Errorf("took %v", took)
@@ -292,7 +292,7 @@ func FuzzAnswers(f *testing.F) {
 			p, errP := r.Read(&protocol.Answer{Body: a})
 			q, errQ := r.Read(&protocol.Answer{Body: b})
 			if errP != nil && reason(errP) == "" || errQ != nil && reason(errQ) == "" {
-				t.Fatalf("%v, %v: not an Unreadable", errP, errQ)
+				t.Fatalf("%v, %v: not an UnreadableError", errP, errQ)
 			}
 			if errP != nil {
 				continue

@@ -77,7 +77,7 @@ type output struct {
 	all   bool // the whole answer: what names it is not compared
 }
 
-// Read reads an answer. The error is an [*Unreadable]. A status of 300 and more
+// Read reads an answer. The error is an [*UnreadableError]. A status of 300 and more
 // is a failure whatever the body has.
 func (r *Reader) Read(a *Answer) (*Prediction, error) {
 	p := &Prediction{Protocol: r.options.Protocol, Status: a.Status}

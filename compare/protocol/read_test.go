@@ -137,7 +137,7 @@ func paths(t testing.TB, texts ...string) (paths []routing.Path) {
 }
 
 func reason(err error) protocol.Reason {
-	var u *protocol.Unreadable
+	var u *protocol.UnreadableError
 	if errors.As(err, &u) {
 		return u.Reason
 	}
@@ -192,5 +192,98 @@ func TestStreams(t *testing.T) {
 		if len(choice.ToolCalls) > 0 && p.LLM.ToolCalls[0] != choice.ToolCalls["0"].Name {
 			t.Errorf("%s: calls %q", file, p.LLM.ToolCalls)
 		}
+	}
+}
+
+func TestRead(t *testing.T) {
+	for _, tc := range []struct {
+		name   string
+		o      protocol.Options
+		answer protocol.Answer
+		want   []string
+	}{
+		{"a number", protocol.Options{Paths: paths(t, "$.prediction")}, body(`{"prediction":0.5,"predictions":[1]}`), []string{"json", "$.prediction = 0.5"}},
+		{"two places, one not there", protocol.Options{Protocol: protocol.JSON, Paths: paths(t, "$.a", "$.b[1].c")}, body(`{"b":[0,{"c":"x"}]}`), []string{"json", `$.b[1].c = "x"`}},
+		{"no place", protocol.Options{Protocol: protocol.JSON, Paths: paths(t, "$.a")}, body(`{"error":"x"}`), []string{"protocol: $.a: is not in the answer"}},
+		{"a place that is not there means another protocol", protocol.Options{Paths: paths(t, "$.a")}, body(`{"predictions":[1]}`), []string{"tfserving", "$.predictions[0] = 1"}},
+		{"a scalar", protocol.Options{}, body(` -0.25e1 `), []string{"json", "$ = -2.5"}},
+		{"columns", protocol.Options{}, body(`{"outputs":{"classes":[1,2],"scores":[[0.1],[0.2]]}}`),
+			[]string{"tfserving", "$.outputs.classes[0] = 1", "$.outputs.classes[1] = 2", "$.outputs.scores[0] = 0.1", "$.outputs.scores[1] = 0.2"}},
+		{"one column", protocol.Options{}, body(`{"outputs":[[1,2]]}`), []string{"tfserving", "$.outputs[0] = 1", "$.outputs[1] = 2"}},
+		{"regression", protocol.Options{Protocol: protocol.TFServing}, body(`{"results":[0.5]}`), []string{"tfserving", "$.results[0] = 0.5"}},
+		{"tfserving without", protocol.Options{Protocol: protocol.TFServing}, body(`{"p":1}`), []string{"protocol: neither predictions nor outputs in the answer"}},
+		{"batch", protocol.Options{}, body(tensorAnswer("FP32", "[2,1,2]", "[1,2,3,4]")),
+			[]string{"openinference", "$.outputs.y[0][0] = 1", "$.outputs.y[0][1] = 2", "$.outputs.y[1][0] = 3", "$.outputs.y[1][1] = 4"}},
+		{"gRPC in JSON", protocol.Options{}, body(`{"outputs":[{"name":"y","datatype":"INT64","shape":["2"],"contents":{"int64Contents":["1","9007199254740993"]}}]}`),
+			[]string{"openinference", "$.outputs.y[0] = 1", "$.outputs.y[1] = 9.007199254740992e+15"}},
+		{"texts stay texts", protocol.Options{}, body(tensorAnswer("BYTES", "[1]", `["1"]`)), []string{"openinference", `$.outputs.y[0] = "1"`}},
+		{"no outputs", protocol.Options{Protocol: protocol.OpenInference}, body(`{"outputs":{}}`), []string{"protocol: no list of outputs in the answer"}},
+		{"no data", protocol.Options{}, body(`{"outputs":[{"name":"y","datatype":"FP32"}]}`), []string{`protocol: output "y" has no data`}},
+		{"completion", protocol.Options{}, body(`{"object":"text_completion","choices":[{"index":1,"text":"b"},{"index":0,"text":"a"}]}`),
+			[]string{"openai", `$.choices[0].text = "a"`, `$.choices[1].text = "b"`}},
+		{"parts of content", protocol.Options{}, body(`{"choices":[{"message":{"content":[{"type":"text","text":"a"},{"type":"text","text":"b"}],"refusal":null}}]}`),
+			[]string{"openai", `$.choices[0].message.content = "ab"`}},
+		{"function of old", protocol.Options{}, body(`{"choices":[{"message":{"content":null,"function_call":{"name":"f","arguments":"not JSON"}}}]}`),
+			[]string{"openai", `$.choices[0].message.content = ""`, `$.choices[0].message.tool_calls[0].function.name = "f"`, `$.choices[0].message.tool_calls[0].function.arguments = "not JSON"`}},
+		{"embeddings", protocol.Options{}, body(`{"object":"list","data":[{"index":1,"embedding":[0.5,-1]},{"index":0,"embedding":"AAAAPwAAgL8="}]}`),
+			[]string{"openai", "$.data[1].embedding[0] = 0.5", "$.data[1].embedding[1] = -1", "$.data[0].embedding[0] = 0.5", "$.data[0].embedding[1] = -1"}},
+		{"openai without", protocol.Options{Protocol: protocol.OpenAI}, body(`{"p":1}`), []string{"protocol: neither choices nor embeddings in the answer"}},
+		{"an error in a stream", protocol.Options{}, body("data: {\"choices\":[{\"delta\":{\"content\":\"a\"}}]}\n\ndata: {\"error\":{\"message\":\"overloaded\"}}\n\n"), []string{"openai", "failure: overloaded"}},
+		{"a redirect", protocol.Options{}, protocol.Answer{Status: 302}, []string{"json", "failure: status 302"}},
+		{"an error with a body", protocol.Options{Protocol: protocol.OpenAI}, protocol.Answer{Status: 429, Body: []byte("<html>")}, []string{"openai", "failure: status 429"}},
+		{"the last of two members", protocol.Options{Paths: paths(t, "$.p")}, body(`{"p":1,"p":2}`), []string{"json", "$.p = 2"}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			p, err := reader(t, tc.o).Read(&tc.answer)
+			var got []string
+			switch {
+			case err != nil:
+				got = []string{err.Error()}
+			case p.Failure != "":
+				got = []string{string(p.Protocol), "failure: " + p.Failure}
+			default:
+				got = append([]string{string(p.Protocol)}, leaves(p)...)
+			}
+			if diff := cmp.Diff(tc.want, got); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func body(s string) protocol.Answer { return protocol.Answer{Body: []byte(s)} }
+
+func TestSinglePredictions(t *testing.T) {
+	for answer, want := range map[string]string{
+		`{"predictions":[[0.5]]}`: "0.5 true,  false", `{"predictions":["cat"]}`: "0 false, cat true", `{"predictions":[1,2]}`: "0 false,  false",
+		`{"predictions":[true]}`: "0 false,  false", `{"predictions":[]}`: "0 false,  false",
+	} {
+		p := read(t, protocol.Auto, answer)
+		number, isNumber := p.Number()
+		label, isLabel := p.Label()
+		if got := fmt.Sprintf("%v %t, %s %t", number, isNumber, label, isLabel); got != want {
+			t.Errorf("%s: %s, want %s", answer, got, want)
+		}
+	}
+}
+
+func TestPatterns(t *testing.T) {
+	for s, want := range map[string]string{
+		"$": "$", "$.a": "$.a", `$["a"].b`: "$.a.b", "$.a[*].b": "$.a[*].b", "$.*[0]": "$[*][0]", `$["a.*[*]"][*]`: `$["a.*[*]"][*]`,
+		"a": "must begin with $, like $.predictions[*].score", "$.": `"" is not a member name; write ["..."] for names with other characters`,
+		"$[*": "[*: an index must be a number in brackets", "$.*a": `"*a" is not a member name; write ["..."] for names with other characters`,
+	} {
+		p, err := protocol.ParsePattern(s)
+		got := p.String()
+		if err != nil {
+			got = err.Error()
+		}
+		if got != want {
+			t.Errorf("%s: %s, want %s", s, got, want)
+		}
+	}
+	var p protocol.Pattern
+	if err := p.UnmarshalText([]byte("x")); err == nil || err.Error() != "x: must begin with $, like $.predictions[*].score" {
+		t.Error(err)
 	}
 }

@@ -39,6 +39,7 @@ func CompileSchema(text []byte) (*Schema, error) {
 // nothing is a loader that refuses.
 type nothing struct{}
 
+// Load implements jsonschema.URLLoader.
 func (nothing) Load(url string) (any, error) {
 	return nil, fmt.Errorf("%s: a schema must not refer to others", url)
 }
