@@ -147,4 +147,9 @@ func (j *judged) remember(arm int, c *counts, failed []int) {
 }
 
 // gap tells the judge that telemetry is lost, or no longer.
-func (j *judged) gap(c cell) { j.lost = c.gap }
+func (j *judged) gap(c cell) {
+	if c.gap != j.lost {
+		j.lost = c.gap
+		j.trial.Gap(c.gap)
+	}
+}

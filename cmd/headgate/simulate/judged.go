@@ -30,7 +30,7 @@ type judged struct {
 
 // judge runs a rollout under the real judge.
 func (h *history) judge(every time.Duration) (outcome, error) {
-	m, err := newMachine(h.w.s.Model)
+	m, err := newMachine(h.w.s.Model, begins, true)
 	if err != nil {
 		return outcome{}, err
 	}
@@ -114,7 +114,7 @@ func (j *judged) spacing(quiet time.Duration) time.Duration {
 	if j.every > 0 {
 		return j.every
 	}
-	return min(max(quiet/50, time.Second), minute)
+	return min(max(quiet/25, time.Second), minute)
 }
 
 // look gives the requests to the judge, and what it finds to the machine.

@@ -19,10 +19,12 @@ type machine struct {
 	wake  time.Duration // when it wants a Tick; negative: never
 	queue []rollout.Event
 	place placement // of the requests now
+	begin time.Time
+	acks  bool // every plan is acknowledged at once
 }
 
-// newMachine begins a rollout of the model's release at time 0.
-func newMachine(m *routing.Model) (*machine, error) {
+// newMachine begins a rollout of the model's release at time 0, which is begin.
+func newMachine(m *routing.Model, begin time.Time, acks bool) (*machine, error) {
 	w := rollout.WantedOf(m)
 	if w.From == "" || w.From == w.Release {
 		w.From = ""
@@ -37,7 +39,7 @@ func newMachine(m *routing.Model) (*machine, error) {
 		w.From = "stable"
 		w.Versions[w.From] = "stable"
 	}
-	out := &machine{state: rollout.State{Model: m.Name}, wake: -1}
+	out := &machine{state: rollout.State{Model: m.Name}, wake: -1, begin: begin, acks: acks}
 	if err := out.feed(rollout.Configured{Wanted: w}, 0); err != nil {
 		return nil, err
 	}
@@ -57,13 +59,15 @@ func (m *machine) feed(e rollout.Event, at time.Duration) error {
 			m.wake = -1
 		}
 		var effects []rollout.Effect
-		m.state, effects = rollout.Next(m.state, next, begins.Add(at))
+		m.state, effects = rollout.Next(m.state, next, m.begin.Add(at))
 		for _, effect := range effects {
 			switch effect := effect.(type) {
 			case rollout.Refused:
 				return fmt.Errorf("rollout: %w", effect)
 			case rollout.Publish:
-				m.queue = append(m.queue, rollout.Delivered{Acknowledged: true})
+				if m.acks {
+					m.queue = append(m.queue, rollout.Delivered{Acknowledged: true})
+				}
 			case rollout.Probe:
 				m.queue = append(m.queue, rollout.Probed{Rollout: effect.Rollout})
 			case rollout.Wake:

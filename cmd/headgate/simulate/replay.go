@@ -1,0 +1,347 @@
+package simulate
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"strings"
+	"time"
+
+	"github.com/headgate/headgate/compare"
+	"github.com/headgate/headgate/routing"
+	"github.com/headgate/headgate/routing/rollout"
+)
+
+// Replayed is what another policy would have decided about a recorded rollout.
+type Replayed struct {
+	Model     string    `json:"model"`
+	Rollout   int       `json:"rollout"`
+	Stable    string    `json:"stable"`
+	Candidate string    `json:"candidate"`
+	From      time.Time `json:"from"`
+	To        time.Time `json:"to"`
+	// Would is how the rollout would have stood at the end of what can be told,
+	// and Did how the recorded one ended.
+	Would rollout.Phase `json:"would"`
+	Did   string        `json:"did"` // kind of the last deed; empty: it goes on
+	// Told is until when there is something to tell: a way back that did not
+	// happen ends it.
+	Told   time.Time `json:"told_until"`
+	Events []Event   `json:"events"` // in order
+	// Limits are what the recording cannot tell about this policy.
+	Limits []string          `json:"limits"`
+	Gates  []routing.Finding `json:"gates"` // the last findings
+}
+
+// Event is something that did or would have happened.
+type Event struct {
+	Time time.Time `json:"time"`
+	Step int       `json:"step"` // of the recording
+	What string    `json:"what"` // did | would | verdict | note
+	Text string    `json:"text"`
+}
+
+// The values of Event.What.
+const (
+	WhatDid     = "did"     // it was recorded
+	WhatWould   = "would"   // the policy would have done it
+	WhatVerdict = "verdict" // a gate would have said it
+	WhatNote    = "note"    // where recording and policy part
+)
+
+// replay is a replay under way.
+type replay struct {
+	r     *Reader
+	model *routing.Model
+	m     *machine
+	trial *compare.Trial
+	out   *Replayed
+	now   *Interval
+	at    time.Duration // since the beginning
+	acked bool
+	said  map[string]verdict // by gate
+	limit map[string]bool
+}
+
+// Replay runs the real judge and the real state machine, under the policy of a
+// model's file, over what was recorded.
+//
+// The shares were what they were: a policy that would have gone on sooner is
+// shown to wait for the recording, one that would have gone on later is moved
+// along with it, and both are noted. After a way back that did not happen
+// nothing more is told.
+func Replay(r *Reader, model *routing.Model) (*Replayed, error) {
+	p := &replay{r: r, said: map[string]verdict{}, limit: map[string]bool{}}
+	h := &r.Header
+	p.out = &Replayed{
+		Model: h.Model, Rollout: h.Rollout, Stable: h.Stable, Candidate: h.Candidate,
+		Events: []Event{}, Limits: []string{}, Gates: []routing.Finding{},
+	}
+	p.adapt(model)
+	for {
+		next, err := r.Next()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err == nil {
+			err = p.interval(next)
+		}
+		if err != nil {
+			return nil, err
+		}
+		if !p.m.state.Running() {
+			break
+		}
+	}
+	if p.m == nil {
+		return nil, errors.New("the recording has no interval")
+	}
+	return p.out, p.rest()
+}
+
+// adapt takes the policy of the model, and its steps where they are the
+// recorded ones with other times.
+func (p *replay) adapt(model *routing.Model) {
+	m, steps := *model, p.r.Header.steps()
+	same := len(m.Steps) == len(steps)
+	for i := range steps {
+		same = same && m.Steps[i].Share == steps[i].Share && m.Steps[i].Control == steps[i].Control
+	}
+	if !same {
+		p.cannot("the steps of the file have other shares than the recorded ones: the recorded steps are used")
+		m.Steps = steps
+	}
+	m.Policy.Mode = routing.ModeAct
+	p.model = &m
+}
+
+// cannot notes once what the recording cannot tell.
+func (p *replay) cannot(what string) {
+	if !p.limit[what] {
+		p.limit[what] = true
+		p.out.Limits = append(p.out.Limits, what)
+	}
+}
+
+func (p *replay) event(what, format string, args ...any) {
+	p.out.Events = append(p.out.Events, Event{p.out.Told, p.now.Step, what, fmt.Sprintf(format, args...)})
+}
+
+// begin starts the rollout with the first interval.
+func (p *replay) begin(i *Interval) error {
+	start := i.Batch.To
+	if !i.Since.IsZero() && i.Since.Before(start) {
+		start = i.Since
+	}
+	p.out.From, p.out.Told = start, start
+	m, err := newMachine(p.model, start, false)
+	if err != nil {
+		return err
+	}
+	p.m = m
+	p.trial = compare.NewTrial(p.watch(i), p.r.Header.Keyed)
+	return nil
+}
+
+// watch is what the trial is told to judge: what was recorded, by the policy of
+// the file.
+func (p *replay) watch(i *Interval) routing.Trial {
+	h := &p.r.Header
+	return routing.Trial{
+		Model: h.Model, Rollout: h.Rollout, Step: i.Step, Steps: len(h.Steps), Stable: h.Stable, Candidate: h.Candidate,
+		Share: i.Share, Control: i.Control, Since: i.Since, Policy: &p.model.Policy,
+	}
+}
+
+// interval lets one interval pass.
+func (p *replay) interval(i *Interval) error {
+	p.now = i
+	if p.m == nil {
+		if err := p.begin(i); err != nil {
+			return err
+		}
+	}
+	if err := p.follow(i); err != nil {
+		return err
+	}
+	p.at, p.out.To, p.out.Told = i.Batch.To.Sub(p.out.From), i.Batch.To, i.Batch.To
+	p.trial.Watch(p.watch(i))
+	p.trial.Gap(i.Gap)
+	if !i.Gap {
+		p.slow(i)
+		p.trial.Add(&i.Batch)
+	}
+	if err := p.decide(i); err != nil {
+		return err
+	}
+	for _, d := range i.Did {
+		p.out.Did = d.Kind
+		p.event(WhatDid, "%s", told(d.Kind, d.Actor, d.Reason))
+	}
+	return nil
+}
+
+func told(kind, actor, reason string) string {
+	text := strings.ReplaceAll(kind, "_", " ")
+	if actor != "" {
+		text += " by " + actor
+	}
+	if reason != "" {
+		text += ": " + reason
+	}
+	return text
+}
+
+// follow brings the policy's rollout to the step of the recording, and its
+// clock to run only while the recording has its share.
+func (p *replay) follow(i *Interval) error {
+	for p.m.state.Running() && p.step() < i.Step {
+		p.event(WhatNote, "the recording goes on to step %d; this policy would still wait%s", i.Step+1, p.waits())
+		if err := p.feed(rollout.Command{Model: p.model.Name, Action: rollout.ActionSkip, Actor: "recording"}); err != nil {
+			return err
+		}
+	}
+	acked := p.step() == i.Step && !i.Since.IsZero()
+	if acked == p.acked {
+		return nil
+	}
+	p.acked = acked
+	return p.feed(rollout.Delivered{Acknowledged: acked})
+}
+
+// step is the step of the policy's rollout, counted as the recording's.
+func (p *replay) step() int {
+	if p.m.state.Rollout.Promoted {
+		return len(p.r.Header.Steps)
+	}
+	return p.m.state.Rollout.Step
+}
+
+// waits names the gates that are waited for.
+func (p *replay) waits() string {
+	var names []string
+	for i := range p.out.Gates {
+		if f := &p.out.Gates[i]; f.Required() && f.Verdict != routing.VerdictSafe {
+			names = append(names, f.Metric+" "+string(f.Bound))
+		}
+	}
+	if len(names) == 0 {
+		return " for its time to be over"
+	}
+	return " for " + strings.Join(names, ", ")
+}
+
+// decide looks, and lets the machine act.
+func (p *replay) decide(i *Interval) error {
+	found := p.trial.Look(i.Batch.To)
+	found.Evidence = nil
+	p.out.Gates = found.Findings
+	p.verdicts(found.Findings)
+	found.Rollout = p.m.state.Rollout.Number
+	if p.step() != i.Step {
+		// It waits for the recording to have its share. What breaks is broken.
+		found.Step = p.m.state.Rollout.Step
+	}
+	before, at := p.m.state, p.step()
+	if err := p.feed(rollout.Judged{Judgement: found}); err != nil {
+		return err
+	}
+	if p.m.wake >= 0 && p.m.wake <= p.at {
+		if err := p.feed(rollout.Tick{}); err != nil {
+			return err
+		}
+	}
+	if p.m.state.Phase == rollout.PhasePaused {
+		p.event(WhatWould, "pause: %s", p.m.state.Cause.Reason)
+		p.event(WhatNote, "what follows is as if somebody had resumed at once")
+		if err := p.feed(rollout.Command{Model: p.model.Name, Action: rollout.ActionResume, Actor: "recording"}); err != nil {
+			return err
+		}
+	}
+	p.out.Would = p.m.state.Phase
+	switch now := p.m.state; {
+	case now.Phase == rollout.PhaseRolledBack && before.Phase != now.Phase:
+		p.event(WhatWould, "roll back: %s", now.Cause.Reason)
+	case now.Phase == rollout.PhaseCompleted && before.Phase != now.Phase:
+		p.event(WhatWould, "complete")
+	case p.step() > at:
+		p.event(WhatWould, "go on to step %d of %d", p.step()+1, len(p.r.Header.Steps))
+	}
+	return nil
+}
+
+// verdicts tells of the gates that say something new.
+func (p *replay) verdicts(findings []routing.Finding) {
+	for i := range findings {
+		f := &findings[i]
+		id := f.Metric + " " + string(f.Bound)
+		said := verdict{f.Verdict, f.Reason}
+		before, known := p.said[id]
+		p.said[id] = said
+		if said == before || !known && f.Verdict == routing.VerdictWaiting || f.HardRule && f.Verdict != routing.VerdictBreach {
+			continue
+		}
+		text := strings.TrimSpace(id) + ": " + string(f.Verdict)
+		if f.Reason != "" {
+			text += " (" + strings.ReplaceAll(string(f.Reason), "_", " ") + ")"
+		}
+		if f.Text != "" {
+			text += ": " + f.Text
+		}
+		p.event(WhatVerdict, "%s", text)
+	}
+}
+
+func (p *replay) feed(e rollout.Event) error { return p.m.feed(e, p.at) }
+
+// rest reads what the recorded rollout did after the policy's had ended.
+func (p *replay) rest() error {
+	for {
+		next, err := p.r.Next()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		p.out.To = next.Batch.To
+		for _, d := range next.Did {
+			p.out.Did = d.Kind
+			p.out.Events = append(p.out.Events, Event{next.Batch.To, next.Step, WhatDid, told(d.Kind, d.Actor, d.Reason)})
+		}
+	}
+}
+
+// slow gives each gate the users that were slow by the recorded threshold which
+// is nearest to its own.
+func (p *replay) slow(i *Interval) {
+	_, wanted := p.trial.Epoch()
+	have := i.Slow
+	for arm, a := range []*compare.Arm{&i.Batch.Candidate, &i.Batch.Stable} {
+		counted := a.FirstSlow
+		a.FirstSlow = make([]uint64, len(wanted))
+		for gate, limit := range wanted {
+			if limit <= 0 {
+				continue
+			}
+			best, distance := -1, math.Inf(1)
+			for k := range min(len(have), len(counted)) {
+				if have[k] <= 0 {
+					continue
+				}
+				if d := math.Abs(math.Log(have[k] / limit)); d < distance {
+					best, distance = k, d
+				}
+			}
+			if best < 0 {
+				p.cannot("which users were slow was not recorded: latency gates cannot be shown to be broken")
+				continue
+			}
+			if distance > 0.02 && arm == candidate {
+				p.cannot(fmt.Sprintf("users were recorded as slow above %.3gs, nearest to the %.3gs that this policy asks for", have[best], limit))
+			}
+			a.FirstSlow[gate] = counted[best]
+		}
+	}
+}
