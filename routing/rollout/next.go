@@ -110,7 +110,7 @@ func (t *transition) end() (State, []Effect) {
 		}
 	}
 	moved := t.s.Clock != t.before.Clock || t.s.Rollout.Elapsed != t.before.Rollout.Elapsed
-	if after := t.s.wake(t.now); moved || t.ticked && after >= 0 {
+	if after := t.s.wake(t.now); moved || t.ticked && after >= 0 || after != t.before.wake(t.now) {
 		t.effects = append(t.effects, Wake{after})
 	}
 	return t.s, t.effects

@@ -76,6 +76,22 @@ var situations = []struct {
 	{"rolled back after completion", toLast(after(2*time.Hour, Tick{}), ask(ActionRollback))},
 	{"retired in a rollout", toStep0(now(Removed{}))},
 	{"replayed in step 0", nil}, // filled in by reach
+	{"gates, step 0 for 20 min", toGates()},
+	{"gates, not acknowledged", toGates(now(Delivered{false}))},
+	{"gates, step 0 is over and waits", toGates(after(50*time.Minute, waiting))},
+	{"gates, step 0 is over and not judged", toGates(now(Configured{Wanted: gated(limited)}), after(50*time.Minute, Tick{}))},
+	{"gates, paused by hand", toGates(ask(ActionPause))},
+	{"gates, paused by one of them", toGates(now(pausing))},
+	{"gates, resumed after that", toGates(now(pausing), ask(ActionResume), now(Delivered{true}))},
+	{"gates, timed out", toGates(after(160*time.Minute, waiting))},
+	{"gates, resumed after that", toGates(after(160*time.Minute, waiting), ask(ActionResume), now(Delivered{true}), now(waiting))},
+	{"gates, step 1 by hand", toGates(ask(ActionSkip), now(Delivered{true}), now(waiting))},
+	{"gates, last step, 1% held back", toLastGates(routing.Control{Share: 100})},
+	{"gates, last step, mirrored", toLastGates(routing.Control{Mirror: true, Share: 5000})},
+	{"gates, promoted, not acknowledged", toGates(ask(ActionPromote))},
+	{"gates, rolled back by them", toGates(now(breaking))},
+	{"observed, step 0 for 20 min", toGates(now(Configured{Wanted: gated(observed)}), now(waiting))},
+	{"observed, step 0 is over", toGates(now(Configured{Wanted: gated(observed)}), after(time.Hour, safe))},
 }
 
 func toStart(more ...happened) []happened {
@@ -143,6 +159,30 @@ var events = []struct {
 	{"adopt v2", now(Command{Model: "churn", Action: ActionAdopt, Version: "v2", Actor: "cli"})},
 	{"adopt v9, unknown", now(Command{Model: "churn", Action: ActionAdopt, Version: "v9", Actor: "cli"})},
 	{"an action that there is not", ask("dance")},
+	{"configured with gates", now(Configured{Wanted: gated()})},
+	{"a limit edited", now(Configured{Wanted: gated(limited)})},
+	{"mode: observe", now(Configured{Wanted: gated(observed)})},
+	{"all gates are safe", now(safe)},
+	{"all gates are safe 41 min later", after(41*time.Minute, safe)},
+	{"a gate waits", now(waiting)},
+	{"a gate waits 3 h later", after(3*time.Hour, waiting)},
+	{"only some gates are judged", now(Judged{routing.Judgement{Findings: safe.Findings[:1]}})},
+	{"a gate is broken", now(breaking)},
+	{"a gate is broken that pauses", now(pausing)},
+	{"a gate is broken that warns", now(warning)},
+	{"a hard rule is broken", now(failing)},
+	{"everything is broken", now(broken)},
+	{"broken, in another rollout", now(Judged{routing.Judgement{Rollout: 9, Findings: broken.Findings}})},
+	{"broken, in another step", now(Judged{routing.Judgement{Rollout: 1, Step: 7, Findings: broken.Findings}})},
+}
+
+// about makes a judgement without a rollout one of what is on trial.
+func about(s State, e Event) Event {
+	if j, ok := e.(Judged); ok && j.Rollout == 0 {
+		j.Rollout, j.Step = s.Rollout.Number, s.Rollout.Step
+		return j
+	}
+	return e
 }
 
 func stepsWith(steps []routing.Step, i int, s routing.Step) []routing.Step {
@@ -160,7 +200,7 @@ func reach(t *testing.T, name string, way []happened) (State, time.Time) {
 	s, at := State{Model: "churn"}, t0
 	for _, h := range way {
 		at = at.Add(h.after)
-		s, _ = Next(s, h.event, at)
+		s, _ = Next(s, about(s, h.event), at)
 	}
 	return s, at
 }
@@ -172,7 +212,7 @@ func replayed(t *testing.T, way []happened) (State, time.Time) {
 	for _, h := range way {
 		at = at.Add(h.after)
 		var effects []Effect
-		s, effects = Next(s, h.event, at)
+		s, effects = Next(s, about(s, h.event), at)
 		for _, r := range writes(effects) {
 			var err error
 			if folded, err = Fold(folded, *r); err != nil {
@@ -192,7 +232,7 @@ func TestNext(t *testing.T) {
 		fmt.Fprintf(&b, "# %s: %s\n", situation.name, brief(s))
 		for _, e := range events {
 			before := fmt.Sprintf("%+v", s)
-			next, effects := Next(s, e.event, at.Add(e.after))
+			next, effects := Next(s, about(s, e.event), at.Add(e.after))
 			fmt.Fprintf(&b, "%-36s %s\n", e.name, outcome(s, next, effects))
 			if got := fmt.Sprintf("%+v", s); got != before {
 				t.Errorf("%s, %s: Next changed the state that it was given:\n%s\n%s", situation.name, e.name, before, got)
@@ -247,6 +287,9 @@ func brief(s State) string {
 	var b strings.Builder
 	for _, r := range s.Split().Ranges {
 		fmt.Fprintf(&b, " %s:%s", r.Version, r.Weight)
+	}
+	for _, m := range s.Mirrors() {
+		fmt.Fprintf(&b, " copies to %s:%s", m.Version, m.Share)
 	}
 	return text + b.String()
 }

@@ -1,6 +1,7 @@
 package rollout
 
 import (
+	"slices"
 	"testing"
 	"time"
 	"unsafe"
@@ -19,9 +20,10 @@ func journaled(s State) State {
 
 func drawEvent(t *rapid.T, rollouts int) Event {
 	version := func() string { return rapid.SampledFrom([]string{"v1", "v2", "v3"}).Draw(t, "version") }
-	switch rapid.IntRange(0, 9).Draw(t, "event") {
+	switch rapid.IntRange(0, 17).Draw(t, "event") {
 	case 0, 1:
-		w := wanted(releasing(version()))
+		w := drawWanted(t)
+		releasing(version())(&w)
 		if rapid.Bool().Draw(t, "redefined") {
 			redefined(version())(&w)
 		}
@@ -48,24 +50,85 @@ func drawEvent(t *rapid.T, rollouts int) Event {
 		return Stopping{}
 	case 6:
 		return Tick{}
+	case 7, 8, 9, 10, 11, 12, 13, 14:
+		return drawJudged(t)
 	}
 	return Command{Model: "churn", Version: version(), Action: rapid.SampledFrom([]Action{
 		ActionPromote, ActionPause, ActionResume, ActionRollback, ActionRetry, ActionSkip, ActionAdopt,
 	}).Draw(t, "action")}
 }
 
+// drawWanted has gates or none, in both modes, and steps with all that they can
+// ask for.
+func drawWanted(t *rapid.T) Wanted {
+	if rapid.Bool().Draw(t, "no gates") {
+		return wanted()
+	}
+	w := gated(controlled(rapid.SampledFrom([]routing.Control{{}, {Share: 100}, {Mirror: true, Share: 5000}}).Draw(t, "control")))
+	for step := range w.Steps {
+		timing(step, rapid.SampledFrom([]routing.OnTimeout{
+			routing.OnTimeoutPause, routing.OnTimeoutPromote, routing.OnTimeoutRollback,
+		}).Draw(t, "on timeout"))(&w)
+	}
+	if rapid.IntRange(0, 3).Draw(t, "limit") == 0 {
+		limited(&w)
+	}
+	if rapid.IntRange(0, 2).Draw(t, "mode") == 0 {
+		observed(&w)
+	}
+	return w
+}
+
+// drawJudged mostly fits what is on trial, see [about].
+func drawJudged(t *rapid.T) Judged {
+	verdict := rapid.SampledFrom([]string{"s", "s", "s", "w", "w", "b"})
+	verdicts := verdict.Draw(t, "1") + verdict.Draw(t, "2") + verdict.Draw(t, "3")
+	j := judge(verdicts + rapid.SampledFrom([]string{"w", "w", "w", "b", ""}).Draw(t, "hard"))
+	if rapid.IntRange(0, 9).Draw(t, "another") == 0 {
+		j.Rollout, j.Step = rapid.IntRange(1, 3).Draw(t, "rollout"), rapid.IntRange(0, 3).Draw(t, "step")
+	}
+	return j
+}
+
+// drawStart is nothing, or the middle of a step with gates.
+func drawStart(t *rapid.T) (live, folded State, at time.Time) {
+	live, folded, at = State{Model: "churn"}, State{Model: "churn"}, t0
+	if rapid.Bool().Draw(t, "from nothing") {
+		return live, folded, at
+	}
+	way := toGates()
+	way[1].event = Configured{Wanted: drawWanted(t)}
+	for _, h := range way {
+		at = at.Add(h.after)
+		var effects []Effect
+		live, effects = Next(live, about(live, h.event), at)
+		for _, r := range writes(effects) {
+			var err error
+			if folded, err = Fold(folded, *r); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	return live, folded, at
+}
+
 // TestProperties holds for every order of events.
 func TestProperties(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		live, folded := State{Model: "churn"}, State{Model: "churn"}
-		at := t0
+		live, folded, at := drawStart(t)
+		once := map[string]bool{}
 		for range rapid.IntRange(1, 60).Draw(t, "events") {
 			at = at.Add(time.Duration(rapid.IntRange(0, 90).Draw(t, "minutes")) * time.Minute)
-			event := drawEvent(t, live.Rollout.Number)
+			event := about(live, drawEvent(t, live.Rollout.Number))
 			next, effects := Next(live, event, at)
 			checkSplit(t, next)
 			checkStable(t, live, next, effects)
 			checkMonotone(t, live, next, effects)
+			checkVerdicts(t, live, next, event, at, effects)
+			checkOnce(t, once, effects)
+			if _, edit := event.(Configured); edit && next.Running() && !slices.Equal(next.Wanted.Steps, next.Rollout.Steps) {
+				t.Fatalf("the file has the steps %+v, the rollout %+v", next.Wanted.Steps, next.Rollout.Steps)
+			}
 			if _, refused := refusal(effects); refused {
 				if diff := cmp.Diff(live, next); diff != "" {
 					t.Fatalf("a refused event changed the state (-before +after):\n%s", diff)
@@ -141,6 +204,86 @@ func checkMonotone(t *rapid.T, before, after State, effects []Effect) {
 	}
 	if after.Share() < before.Share() {
 		t.Fatalf("the share went from %s to %s", before.Share(), after.Share())
+	}
+}
+
+// checkVerdicts: by themselves rollouts go on only when their gates are safe or
+// the file says so, go back only for a breach or when the file says so, and with
+// mode: observe neither.
+func checkVerdicts(t *rapid.T, before, after State, event Event, at time.Time, effects []Effect) {
+	switch event.(type) {
+	case Judged, Tick, Delivered, Stopping:
+	default:
+		return
+	}
+	if event, judged := event.(Judged); judged && before.breaks(event) && after.Phase != PhaseRolledBack {
+		t.Fatalf("broken, and %s: %+v", after.Phase, event.Findings)
+	}
+	step := before.Rollout.step()
+	for _, r := range writes(effects) {
+		freely := before.Rollout.Promoted || before.Rollout.endsAtOnce()
+		if before.Observes() && (kindMoves(r.Kind) && !freely) {
+			t.Fatalf("mode: observe, and %s: %s", r.Kind, r.Reason)
+		}
+		timedOut := r.Actor == ActorTimer && step.AtMost > 0 && before.Elapsed(at) >= before.Rollout.CountedFrom+step.AtMost
+		switch r.Kind {
+		case KindAdvanced, KindPromoted, KindCompleted:
+			judgement := before
+			if j, ok := event.(Judged); ok {
+				judgement.Judgement = &j.Judgement
+			}
+			if !safeIn(judgement) && !freely && !(timedOut && step.OnTimeout == routing.OnTimeoutPromote) {
+				t.Fatalf("%s by %s, not safe: %s", r.Kind, r.Actor, r.Reason)
+			}
+			if !freely && (before.Elapsed(at) < step.For || step.Hold) {
+				t.Fatalf("%s by %s after %s of %s", r.Kind, r.Actor, before.Elapsed(at), step.For)
+			}
+		case KindRolledBack, KindPaused:
+			if r.Actor != ActorJudge && !timedOut {
+				t.Fatalf("%s by %s: %s", r.Kind, r.Actor, r.Reason)
+			}
+		}
+	}
+}
+
+func safeIn(s State) bool {
+	if s.policy() == &usual || len(s.policy().Gates) == 0 {
+		return true
+	}
+	return s.Judgement != nil && len(s.Judgement.Findings) >= 3 &&
+		s.Judgement.Findings[0].Verdict == routing.VerdictSafe && s.Judgement.Findings[1].Verdict == routing.VerdictSafe
+}
+
+func kindMoves(kind string) bool {
+	switch kind {
+	case KindAdvanced, KindPromoted, KindCompleted, KindRolledBack, KindPaused, KindSuperseded, KindStarted:
+		return true
+	}
+	return false
+}
+
+// breaks tells whether a judgement must end the rollout.
+func (s State) breaks(j Judged) bool {
+	trial, on := s.Trial()
+	return on && !s.Observes() && j.Rollout == trial.Rollout && j.Step == trial.Step &&
+		slices.ContainsFunc(j.Findings, func(f routing.Finding) bool {
+			return f.Verdict == routing.VerdictBreach && (f.HardRule || f.OnBreach == routing.OnBreachRollback)
+		})
+}
+
+// checkOnce: nothing is told twice in a step. An edit makes another thing of it.
+func checkOnce(t *rapid.T, once map[string]bool, effects []Effect) {
+	for _, r := range writes(effects) {
+		switch r.Kind {
+		case KindWarned, KindWouldAdvance, KindWouldPause, KindWouldRollBack:
+			if once[r.Kind+r.Reason] {
+				t.Fatalf("%s told twice: %s", r.Kind, r.Reason)
+			}
+			once[r.Kind+r.Reason] = true
+		case KindCheckpoint, KindAcknowledged, KindPaused, KindResumed:
+		default:
+			clear(once)
+		}
 	}
 }
 

@@ -52,8 +52,11 @@ func (traffic) Progress(step routing.Step, elapsed time.Duration) Progress {
 	if step.Hold {
 		return Progress{Reason: "waits for a person"}
 	}
+	if step.For == 0 && elapsed == 0 {
+		return Progress{Done: true, Reason: "at once"}
+	}
 	if elapsed >= step.For {
-		return Progress{Done: true, Reason: of(step.For, step.For)}
+		return Progress{Done: true, Reason: of(elapsed, step.For)}
 	}
 	return Progress{After: step.For - elapsed, Reason: of(elapsed, step.For)}
 }
@@ -79,16 +82,24 @@ func (u unknown) Progress(routing.Step, time.Duration) Progress {
 
 // of says "41 of at least 60 min" in a unit that suits the whole.
 func of(elapsed, whole time.Duration) string {
-	unit, name := time.Second, "s"
-	switch {
-	case whole >= 48*time.Hour:
-		unit, name = time.Hour, "h"
-	case whole >= 2*time.Minute:
-		unit, name = time.Minute, "min"
-	case whole < time.Second:
-		unit, name = time.Millisecond, "ms"
+	if whole == 0 {
+		unit, name := unitOf(elapsed)
+		return fmt.Sprintf("%d %s by now", elapsed/unit, name)
 	}
+	unit, name := unitOf(whole)
 	return fmt.Sprintf("%d of at least %s %s", elapsed/unit, decimal(whole, unit), name)
+}
+
+func unitOf(d time.Duration) (time.Duration, string) {
+	switch {
+	case d >= 48*time.Hour:
+		return time.Hour, "h"
+	case d >= 2*time.Minute:
+		return time.Minute, "min"
+	case d < time.Second:
+		return time.Millisecond, "ms"
+	}
+	return time.Second, "s"
 }
 
 func decimal(d, unit time.Duration) string {

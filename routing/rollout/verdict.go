@@ -86,16 +86,16 @@ func (t *transition) breaches() {
 		case f.OnBreach == routing.OnBreachPause:
 			pause = append(pause, f)
 		default:
-			t.once(KindWarned, gateID(f), reasonOf(f))
+			t.once(KindWarned, ActorJudge, gateID(f), reasonOf(f))
 		}
 	}
 	switch {
 	case t.s.Observes():
 		for _, f := range back {
-			t.once(KindWouldRollBack, gateID(f), reasonOf(f))
+			t.once(KindWouldRollBack, ActorJudge, gateID(f), reasonOf(f))
 		}
 		for _, f := range pause {
-			t.once(KindWouldPause, gateID(f), reasonOf(f))
+			t.once(KindWouldPause, ActorJudge, gateID(f), reasonOf(f))
 		}
 	case len(back) > 0:
 		t.rollBack(ActorJudge, reasonOf(back[0]))
@@ -121,10 +121,10 @@ func (t *transition) pauseFor(broken []*routing.Finding) {
 }
 
 // once notes something about a gate, or another thing, once in a step.
-func (t *transition) once(kind, about, reason string) {
+func (t *transition) once(kind, actor, about, reason string) {
 	id := kind + " " + about
 	if !slices.Contains(t.s.Rollout.Told, id) {
-		t.note(kind, ActorJudge, reason, data{Told: []string{id}})
+		t.note(kind, actor, reason, data{Told: []string{id}})
 	}
 }
 
@@ -205,7 +205,7 @@ func (t *transition) goOn(reason string) {
 	case !t.s.Observes():
 		t.advance(actor, reason)
 	case !t.s.broken():
-		t.once(KindWouldAdvance, "", reason)
+		t.once(KindWouldAdvance, actor, "", reason)
 	}
 }
 
@@ -265,19 +265,19 @@ func (t *transition) timeOut(step routing.Step) {
 	switch step.OnTimeout {
 	case routing.OnTimeoutPromote:
 		if observes {
-			t.once(KindWouldAdvance, "", reason)
+			t.once(KindWouldAdvance, ActorTimer, "", reason)
 			return
 		}
 		t.advance(ActorTimer, reason, names...)
 	case routing.OnTimeoutRollback:
 		if observes {
-			t.once(KindWouldRollBack, "at_most", reason)
+			t.once(KindWouldRollBack, ActorTimer, "at_most", reason)
 			return
 		}
 		t.rollBack(ActorTimer, reason)
 	default:
 		if observes {
-			t.once(KindWouldPause, "at_most", reason)
+			t.once(KindWouldPause, ActorTimer, "at_most", reason)
 			return
 		}
 		t.write(KindPaused, ActorTimer, reason, data{Elapsed: t.s.Elapsed(t.now)})
