@@ -116,9 +116,11 @@ func hardFinding(metric string, limit float64, n uint64) routing.Finding {
 
 func (h *hardRules) gross(t *Trial, figures bool) routing.Finding {
 	r := &h.recent
-	limit := grossLimit(r.answers, r.usualRate(), t.hardLevel())
+	bad, limit := r.bad(), grossBad
+	if figures || bad >= grossBad {
+		limit = grossLimit(r.answers, r.usualRate(), t.hardLevel())
+	}
 	f := hardFinding(MetricGrossFailure, float64(limit), uint64(len(r.last)))
-	bad := r.bad()
 	if h.grossAt.IsZero() && r.gross(t, limit) {
 		h.grossAt = t.to
 	}

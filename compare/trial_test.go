@@ -1,6 +1,10 @@
 package compare_test
 
 import (
+	"flag"
+	"fmt"
+	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -65,14 +69,7 @@ func batchAt(after time.Duration, candidate, stable compare.Arm) *compare.Batch 
 	return &compare.Batch{To: began.Add(after), Candidate: candidate, Stable: stable}
 }
 
-// told is what a test compares of a finding.
-type told struct {
-	Verdict routing.Verdict
-	Reason  routing.VerdictReason
-	Text    string
-}
-
-func tell(f routing.Finding) told { return told{f.Verdict, f.Reason, f.Text} }
+var update = flag.Bool("update", false, "rewrite golden files")
 
 func TestFindings(t *testing.T) {
 	without := func(tr routing.Trial) routing.Trial { tr.Since = time.Time{}; return tr }
@@ -81,68 +78,80 @@ func TestFindings(t *testing.T) {
 		tr.Control = c
 		return tr
 	}
+	var got strings.Builder
 	for _, c := range []struct {
 		name  string
 		trial routing.Trial
 		add   []*compare.Batch
 		gap   bool
-		want  told
 	}{
-		{"broken", trialOf(10, errorRate(0.01)), []*compare.Batch{batchAt(time.Minute, arm(440, 23), arm(4000, 8))}, false,
-			told{}},
-		{"safe", trialOf(10, errorRate(0.01)), []*compare.Batch{batchAt(time.Minute, arm(4400, 8), arm(40000, 80))}, false, told{}},
-		{"no evidence", trialOf(10, errorRate(0.01)), []*compare.Batch{batchAt(time.Minute, arm(440, 1), arm(4000, 8))}, false, told{}},
-		{"beyond the limit", trialOf(10, errorRate(0.01)), []*compare.Batch{batchAt(time.Minute, arm(100, 2), arm(4000, 8))}, false, told{}},
-		{"at the limit", trialOf(10, errorRate(0.01)), []*compare.Batch{batchAt(time.Minute, arm(100, 1), arm(4000, 8))}, false, told{}},
-		{"no traffic", trialOf(10, errorRate(0.01)), []*compare.Batch{batchAt(time.Minute, arm(0, 0), arm(4000, 8))}, false, told{}},
-		{"gap", trialOf(10, errorRate(0.01)), []*compare.Batch{batchAt(time.Minute, arm(4400, 8), arm(40000, 80))}, true, told{}},
-		{"breach in a gap", trialOf(10, errorRate(0.01)), []*compare.Batch{batchAt(time.Minute, arm(440, 23), arm(4000, 8))}, true, told{}},
-		{"not acknowledged", without(trialOf(10, errorRate(0.01))), nil, false, told{}},
-		{"both ill", trialOf(10, errorRate(0.01)), []*compare.Batch{batchAt(time.Minute, arm(440, 44), arm(4000, 400))}, false, told{}},
-		{"both ill, candidate worse", trialOf(10, errorRate(0.01)), []*compare.Batch{batchAt(time.Minute, arm(440, 176), arm(4000, 400))}, false, told{}},
-		{"no control", control(routing.Control{}, errorIncrease(0.005)), []*compare.Batch{batchAt(time.Minute, arm(440, 1), arm(0, 0))}, false, told{}},
-		{"no control, alone broken", control(routing.Control{}, errorRate(0.01)), []*compare.Batch{batchAt(time.Minute, arm(440, 23), arm(0, 0))}, false, told{}},
+		{"broken", trialOf(10, errorRate(0.01)), []*compare.Batch{batchAt(time.Minute, arm(440, 23), arm(4000, 8))}, false},
+		{"safe", trialOf(10, errorRate(0.01)), []*compare.Batch{batchAt(time.Minute, arm(4400, 8), arm(40000, 80))}, false},
+		{"no evidence", trialOf(10, errorRate(0.01)), []*compare.Batch{batchAt(time.Minute, arm(440, 1), arm(4000, 8))}, false},
+		{"beyond the limit", trialOf(10, errorRate(0.01)), []*compare.Batch{batchAt(time.Minute, arm(100, 2), arm(4000, 8))}, false},
+		{"at the limit", trialOf(10, errorRate(0.01)), []*compare.Batch{batchAt(time.Minute, arm(100, 1), arm(4000, 8))}, false},
+		{"no traffic", trialOf(10, errorRate(0.01)), []*compare.Batch{batchAt(time.Minute, arm(0, 0), arm(4000, 8))}, false},
+		{"gap", trialOf(10, errorRate(0.01)), []*compare.Batch{batchAt(time.Minute, arm(4400, 8), arm(40000, 80))}, true},
+		{"breach in a gap", trialOf(10, errorRate(0.01)), []*compare.Batch{batchAt(time.Minute, arm(440, 23), arm(4000, 8))}, true},
+		{"not acknowledged", without(trialOf(10, errorRate(0.01))), nil, false},
+		{"both ill", trialOf(10, errorRate(0.01)), []*compare.Batch{batchAt(time.Minute, arm(440, 44), arm(4000, 400))}, false},
+		{"both ill, candidate worse", trialOf(10, errorRate(0.01)), []*compare.Batch{batchAt(time.Minute, arm(440, 176), arm(4000, 400))}, false},
+		{"no control", control(routing.Control{}, errorIncrease(0.005)), []*compare.Batch{batchAt(time.Minute, arm(440, 1), arm(0, 0))}, false},
+		{"no control, alone broken", control(routing.Control{}, errorRate(0.01)), []*compare.Batch{batchAt(time.Minute, arm(440, 23), arm(0, 0))}, false},
 		{"mirror", control(routing.Control{Mirror: true, Share: routing.Whole}, errorIncrease(0.005)),
-			[]*compare.Batch{batchAt(time.Minute, arm(44000, 44), arm(44000, 41))}, false, told{}},
+			[]*compare.Batch{batchAt(time.Minute, arm(44000, 44), arm(44000, 41))}, false},
 		{"held back", control(routing.Control{Share: 100}, errorIncrease(0.005)),
-			[]*compare.Batch{batchAt(time.Minute, arm(99000, 99), arm(1000, 1))}, false, told{}},
-		{"points broken", trialOf(25, errorIncrease(0.005)), []*compare.Batch{batchAt(time.Minute, arm(1000, 40), arm(3000, 12))}, false, told{}},
-		{"points safe", trialOf(25, errorIncrease(0.005)), []*compare.Batch{batchAt(time.Minute, arm(10000, 40), arm(30000, 120))}, false, told{}},
-		{"points wait", trialOf(25, errorIncrease(0.005)), []*compare.Batch{batchAt(time.Minute, arm(1000, 5), arm(3000, 12))}, false, told{}},
-		{"no increase, safe by the resolution", trialOf(25, errorIncrease(0)), []*compare.Batch{batchAt(time.Minute, arm(10000, 40), arm(30000, 120))}, false, told{}},
-		{"ratio wait", trialOf(50, errorRatio(1.5)), []*compare.Batch{batchAt(time.Minute, arm(1000, 5), arm(1000, 4))}, false, told{}},
-		{"ratio broken", trialOf(50, errorRatio(1.5)), []*compare.Batch{batchAt(time.Minute, arm(1000, 50), arm(1000, 4))}, false, told{}},
-		{"ratio of nothing", trialOf(50, errorRatio(1.5)), []*compare.Batch{batchAt(time.Minute, arm(1000, 0), arm(1000, 0))}, false, told{}},
-		{"p99 broken", trialOf(25, latencyMax("latency_p99", 0.15)), []*compare.Batch{batchAt(time.Minute, arm(1000, 0), slowArm(3000, 0.5))}, false, told{}},
-		{"p99 ill", trialOf(25, latencyMax("latency_p99", 0.15)), []*compare.Batch{batchAt(time.Minute, arm(1000, 0), arm(3000, 0))}, false, told{}},
-		{"p99 safe", trialOf(25, latencyMax("latency_p99", 0.5)), []*compare.Batch{batchAt(time.Minute, arm(1000, 0), arm(3000, 0))}, false, told{}},
-		{"p99 wait", trialOf(25, latencyMax("latency_p99", 0.5)), []*compare.Batch{batchAt(time.Minute, arm(100, 0), arm(300, 0))}, false, told{}},
-		{"p99 unanswered", trialOf(25, latencyMax("latency_p99", 0.5)), []*compare.Batch{batchAt(time.Minute, arm(100, 100), arm(300, 0))}, false, told{}},
-		{"p99 more, wait", trialOf(25, latencyRatio("latency_p99", 1.1)), []*compare.Batch{batchAt(time.Minute, slowArm(1000, 1.03), arm(3000, 0))}, false, told{}},
-		{"p99 more, broken", trialOf(25, latencyRatio("latency_p99", 1.1)), []*compare.Batch{batchAt(time.Minute, slowArm(2000, 2), arm(6000, 0))}, false, told{}},
-		{"p99 more, safe", trialOf(25, latencyRatio("latency_p99", 1.3)), []*compare.Batch{batchAt(time.Minute, slowArm(20000, 1), arm(60000, 0))}, false, told{}},
-		{"p50 ms more, safe", trialOf(25, latencyMore("latency_p50", 0.05)), []*compare.Batch{batchAt(time.Minute, slowArm(2000, 1), arm(6000, 0))}, false, told{}},
-		{"mean broken", trialOf(25, latencyMax("latency_mean", 0.12)), []*compare.Batch{batchAt(time.Minute, arm(1000, 0), slowArm(3000, 0.5))}, false, told{}},
-		{"mean ill", trialOf(25, latencyMax("latency_mean", 0.12)), []*compare.Batch{batchAt(time.Minute, arm(1000, 0), arm(3000, 0))}, false, told{}},
-		{"mean safe", trialOf(25, latencyMax("latency_mean", 0.2)), []*compare.Batch{batchAt(time.Minute, arm(1000, 0), arm(3000, 0))}, false, told{}},
+			[]*compare.Batch{batchAt(time.Minute, arm(99000, 99), arm(1000, 1))}, false},
+		{"points broken", trialOf(25, errorIncrease(0.005)), []*compare.Batch{batchAt(time.Minute, arm(1000, 40), arm(3000, 12))}, false},
+		{"points safe", trialOf(25, errorIncrease(0.005)), []*compare.Batch{batchAt(time.Minute, arm(10000, 40), arm(30000, 120))}, false},
+		{"points wait", trialOf(25, errorIncrease(0.005)), []*compare.Batch{batchAt(time.Minute, arm(1000, 5), arm(3000, 12))}, false},
+		{"no increase, safe by the resolution", trialOf(25, errorIncrease(0)), []*compare.Batch{batchAt(time.Minute, arm(10000, 40), arm(30000, 120))}, false},
+		{"ratio wait", trialOf(50, errorRatio(1.5)), []*compare.Batch{batchAt(time.Minute, arm(1000, 5), arm(1000, 4))}, false},
+		{"ratio broken", trialOf(50, errorRatio(1.5)), []*compare.Batch{batchAt(time.Minute, arm(1000, 50), arm(1000, 4))}, false},
+		{"ratio of nothing", trialOf(50, errorRatio(1.5)), []*compare.Batch{batchAt(time.Minute, arm(1000, 0), arm(1000, 0))}, false},
+		{"p99 broken", trialOf(25, latencyMax("latency_p99", 0.15)), []*compare.Batch{batchAt(time.Minute, arm(1000, 0), slowArm(3000, 0.5))}, false},
+		{"p99 ill", trialOf(25, latencyMax("latency_p99", 0.15)), []*compare.Batch{batchAt(time.Minute, arm(1000, 0), arm(3000, 0))}, false},
+		{"p99 safe", trialOf(25, latencyMax("latency_p99", 0.5)), []*compare.Batch{batchAt(time.Minute, arm(1000, 0), arm(3000, 0))}, false},
+		{"p99 wait", trialOf(25, latencyMax("latency_p99", 0.5)), []*compare.Batch{batchAt(time.Minute, arm(100, 0), arm(300, 0))}, false},
+		{"p99 unanswered", trialOf(25, latencyMax("latency_p99", 0.5)), []*compare.Batch{batchAt(time.Minute, arm(100, 100), arm(300, 0))}, false},
+		{"p99 more, wait", trialOf(25, latencyRatio("latency_p99", 1.1)), []*compare.Batch{batchAt(time.Minute, slowArm(1000, 1.03), arm(3000, 0))}, false},
+		{"p99 more, broken", trialOf(25, latencyRatio("latency_p99", 1.1)), []*compare.Batch{batchAt(time.Minute, slowArm(2000, 2), arm(6000, 0))}, false},
+		{"p99 more, safe", trialOf(25, latencyRatio("latency_p99", 1.3)), []*compare.Batch{batchAt(time.Minute, slowArm(20000, 1), arm(60000, 0))}, false},
+		{"p50 ms more, safe", trialOf(25, latencyMore("latency_p50", 0.05)), []*compare.Batch{batchAt(time.Minute, slowArm(2000, 1), arm(6000, 0))}, false},
+		{"mean broken", trialOf(25, latencyMax("latency_mean", 0.12)), []*compare.Batch{batchAt(time.Minute, arm(1000, 0), slowArm(3000, 0.5))}, false},
+		{"mean ill", trialOf(25, latencyMax("latency_mean", 0.12)), []*compare.Batch{batchAt(time.Minute, arm(1000, 0), arm(3000, 0))}, false},
+		{"mean safe", trialOf(25, latencyMax("latency_mean", 0.2)), []*compare.Batch{batchAt(time.Minute, arm(1000, 0), arm(3000, 0))}, false},
 		{"mean more, broken", trialOf(25, latencyRatio("latency_mean", 1.1)), []*compare.Batch{
-			batchAt(time.Minute, slowArm(100, 2), arm(300, 0)), batchAt(2*time.Minute, slowArm(2000, 2), arm(6000, 0))}, false, told{}},
-		{"mean more, no usual yet", trialOf(25, latencyRatio("latency_mean", 1.1)), []*compare.Batch{batchAt(time.Minute, slowArm(20, 2), arm(60, 0))}, false, told{}},
-		{"unknown metric", trialOf(25, routing.Gate{Metric: "joy", Bound: routing.BoundMax, Limit: 1}), nil, false, told{}},
+			batchAt(time.Minute, slowArm(100, 2), arm(300, 0)), batchAt(2*time.Minute, slowArm(2000, 2), arm(6000, 0))}, false},
+		{"mean more, no usual yet", trialOf(25, latencyRatio("latency_mean", 1.1)), []*compare.Batch{batchAt(time.Minute, slowArm(20, 2), arm(60, 0))}, false},
+		{"unknown metric", trialOf(25, routing.Gate{Metric: "joy", Bound: routing.BoundMax, Limit: 1}), nil, false},
 	} {
-		t.Run(c.name, func(t *testing.T) {
-			tr := compare.NewTrial(c.trial, false)
-			for _, b := range c.add {
-				tr.Add(b)
-			}
-			tr.Gap(c.gap)
-			got := tell(tr.Look(began.Add(time.Hour)).Findings[0])
-			t.Log(got.Verdict, got.Reason, "|", got.Text)
-			if false {
-				if diff := cmp.Diff(c.want, got); diff != "" {
-					t.Error(diff)
-				}
-			}
-		})
+		tr := compare.NewTrial(c.trial, false)
+		for _, b := range c.add {
+			tr.Add(b)
+		}
+		tr.Gap(c.gap)
+		f := tr.Look(began.Add(time.Hour)).Findings[0]
+		fmt.Fprintf(&got, "%s\n\t%s\n\t%s\n", c.name, strings.TrimSpace(string(f.Verdict)+" "+string(f.Reason)), f.Text)
+		if f.Required() != (f.Reason != routing.ReasonNotMeasurable) {
+			t.Errorf("%s: required %v", c.name, f.Required())
+		}
+	}
+	golden(t, "testdata/findings.golden", got.String())
+}
+
+func golden(t *testing.T, path, got string) {
+	t.Helper()
+	if *update {
+		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(want), got); diff != "" {
+		t.Errorf("-want +got\n%s", diff)
 	}
 }

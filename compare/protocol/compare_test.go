@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
+	"os"
 	"strings"
 	"testing"
 
@@ -267,5 +268,27 @@ func TestDiffAsJSON(t *testing.T) {
 	d = comparer(t).Compare(read(t, protocol.JSON, "["+many+"]"), read(t, protocol.JSON, "["+strings.ReplaceAll(many, "1", "7")+"]"))
 	if len(d.Differences) != 100 || d.More != 201 || d.Difference != 6 || len(d.WithoutTolerance) != 10 {
 		t.Errorf("%d differences, %d more, %v, %d without tolerance", len(d.Differences), d.More, d.Difference, len(d.WithoutTolerance))
+	}
+}
+
+// TestSkewIsFound compares recorded answers of two versions of a model, of
+// which one learnt a feature in other units.
+func TestSkewIsFound(t *testing.T) {
+	var answers []*protocol.Prediction
+	for _, version := range []string{"v1", "v2"} {
+		text, err := os.ReadFile("testdata/samples/recorded-mlserver-" + version + ".json")
+		if err != nil {
+			t.Fatal(err)
+		}
+		answers = append(answers, read(t, protocol.OpenInference, string(text)))
+	}
+	c := comparer(t, protocol.Rule{Path: pattern(t, "$.outputs.predict"), As: protocol.AsLabel},
+		protocol.Rule{Path: pattern(t, "$.outputs.predict_proba"), TopK: 1})
+	want := []string{
+		"difference 1", "$.outputs.predict_proba[1] top_k [5.580142800680905e-05,0.08005999667602316,0.91988420189597] [0.9999999999221176,7.788246105441716e-11,2.5006706643695923e-28]",
+		"$.outputs.predict[1] label 2 0",
+	}
+	if diff := cmp.Diff(want, summary(c.Compare(answers[0], answers[1]))); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
 	}
 }
