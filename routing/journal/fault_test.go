@@ -56,13 +56,16 @@ func event(n int) *rollout.Record {
 	return &rollout.Record{Model: "churn", Rollout: n, Time: time.Now(), Kind: "paused", Actor: "cli", Data: []byte(`{"v":1}`)}
 }
 
-// write appends pairs, and says after each how far the journal is.
+// write appends pairs, the second with evidence, keeps evidence of another
+// model, and says after each how far the journal is.
 func write(path string) {
 	j, err := Open(path)
 	must(err)
 	for n := 1; ; n++ {
 		a, b := event(n), event(n)
+		b.Evidence = strconv.AppendInt(nil, b.Time.UnixNano(), 10)
 		must(j.Append(ctx(), a, b))
+		must(j.KeepEvidence(ctx(), rollout.Evidence{Model: "fraud", Rollout: n, Data: strconv.AppendInt(nil, a.Seq, 10)}))
 		fmt.Println(b.Seq)
 	}
 }
@@ -76,7 +79,8 @@ func hold(path string) {
 }
 
 // TestKill kills a process that writes, at any moment, again and again. What
-// it said it had written is there, whole, and nothing is there twice.
+// it said it had written is there, whole, and nothing is there twice. Evidence is
+// that of the last record, or at most one write newer than what was told.
 func TestKill(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "journal.db")
 	var last int64
@@ -84,8 +88,10 @@ func TestKill(t *testing.T) {
 		told := killed(t, path, time.Duration(rand.IntN(60))*time.Millisecond)
 		j := open(t, path)
 		var n, first int64
+		var newest rollout.Record
 		err := j.Replay(t.Context(), func(r rollout.Record) error {
 			n++
+			newest = r
 			if r.Seq != n {
 				return fmt.Errorf("record %d has position %d", n, r.Seq)
 			}
@@ -103,12 +109,27 @@ func TestKill(t *testing.T) {
 			t.Fatalf("%d records; the process had said %d, there were %d before it", n, told, last)
 		}
 		last = n
+		checkEvidence(t, j, newest, told)
 		if err := j.Close(); err != nil {
 			t.Fatal(err)
 		}
 	}
 	if last < 24 { // each of the 12 was killed after its first append
 		t.Errorf("only %d records in all", last)
+	}
+}
+
+func checkEvidence(t *testing.T, j *Journal, newest rollout.Record, told int64) {
+	t.Helper()
+	kept, err := j.Evidence(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := string(kept["churn"].Data), strconv.FormatInt(newest.Time.UnixNano(), 10); got != want || kept["churn"].Rollout != newest.Rollout {
+		t.Fatalf("the evidence is %s of rollout %d, the last record's is %s of %d", got, kept["churn"].Rollout, want, newest.Rollout)
+	}
+	if apart, err := strconv.ParseInt(string(kept["fraud"].Data), 10, 64); err != nil || apart < told-1 || apart > newest.Seq-1 {
+		t.Fatalf("the evidence kept apart is of record %d (%v); %d were told, the last is %d", apart, err, told, newest.Seq)
 	}
 }
 

@@ -1,7 +1,9 @@
 package journal
 
 import (
+	"maps"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"github.com/headgate/headgate/routing/journal/journaltest"
@@ -41,8 +43,16 @@ func TestSQLite(t *testing.T) {
 // kept is a Memory that stays when it is closed.
 type kept struct{ m *Memory }
 
-func (k *kept) Open(*testing.T) rollout.Journal {
+func (k *kept) Open(t *testing.T) rollout.Journal {
+	t.Helper()
+	evidence, err := k.m.Evidence(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
 	k.m = NewMemory(k.m.Records()...)
+	if err := k.m.KeepEvidence(t.Context(), slices.Collect(maps.Values(evidence))...); err != nil {
+		t.Fatal(err)
+	}
 	return k.m
 }
 

@@ -2,9 +2,13 @@ package journal
 
 import (
 	"context"
+	"database/sql"
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
+
+	"github.com/headgate/headgate/routing/rollout"
 )
 
 func ctx() context.Context { return context.Background() }
@@ -50,6 +54,50 @@ func TestOtherFiles(t *testing.T) {
 			_, err := Open(path)
 			wantError(t, err, test.want)
 		})
+	}
+}
+
+// TestOlderFile opens a file of schema 1, as the first headgate wrote it. What
+// is in it stays, its state can be read, and evidence finds its place.
+func TestOlderFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "journal.db")
+	old, err := os.ReadFile("testdata/schema1.sql")
+	if err != nil {
+		t.Fatal(err)
+	}
+	db, err := sql.Open("sqlite", dsn(path))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := db.ExecContext(t.Context(), string(old)); err != nil {
+		t.Fatal(err)
+	}
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for round := range 2 { // the second time it is of schema 2
+		j := open(t, path)
+		if j.Fresh() || j.last != int64(3+round) {
+			t.Errorf("round %d: fresh %t, last %d", round, j.Fresh(), j.last)
+		}
+		var s rollout.State
+		if err := j.Replay(t.Context(), func(r rollout.Record) (err error) { s, err = rollout.Fold(s, r); return err }); err != nil {
+			t.Fatal(err)
+		}
+		if s.Phase != rollout.PhaseProgressing || s.Rollout.Candidate != "v2" || s.Share() != 1000 {
+			t.Errorf("round %d: %+v", round, s)
+		}
+		r := &rollout.Record{Model: "churn", Rollout: 1, Time: time.Now(), Kind: rollout.KindAcknowledged, Data: []byte(`{"v":2}`), Evidence: []byte{byte(round)}}
+		if err := j.Append(t.Context(), r); err != nil {
+			t.Fatal(err)
+		}
+		kept, err := j.Evidence(t.Context())
+		if err != nil || len(kept) != 1 || kept["churn"].Data[0] != byte(round) {
+			t.Errorf("round %d: evidence %v, %v", round, kept, err)
+		}
+		if err := j.Close(); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 

@@ -35,6 +35,11 @@ func Run(t *testing.T, newStore func(t *testing.T) Store) {
 		"replay holds": replayHolds,
 		"empty append": emptyAppend,
 		"odd contents": oddContents,
+
+		"evidence is kept":         evidenceKept,
+		"evidence all or none":     evidenceAllOrNone,
+		"evidence with records":    evidenceWithRecords,
+		"evidence has its own way": evidenceApart,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, newStore(t)) })
 	}
