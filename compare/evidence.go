@@ -123,7 +123,9 @@ func (t *Trial) UnmarshalBinary(data []byte) error {
 		k := e.Gates[i]
 		g.main, g.mainEver, g.worse, g.worseEver = k.Main, k.MainEver, k.Worse, k.WorseEver
 		g.slow, g.bound, g.fromSpan, g.brokenAt = k.Slow, k.Bound, k.FromSpan, k.BrokenAt
-		g.looked = n.asLooked()
+		if g.gate.Bound == routing.BoundMaxIncrease {
+			g.looked = n.asLooked()
+		}
 	}
 	n.hard = hardRules{
 		main: e.Hard.Main, worse: e.Hard.Worse, ever: e.Hard.Ever, grossAt: e.Hard.GrossAt, excessAt: e.Hard.ExcessAt,
@@ -138,11 +140,11 @@ func (t *Trial) UnmarshalBinary(data []byte) error {
 
 // asLooked says of every span that it was looked at, which the process that kept
 // it has done.
-func (t *Trial) asLooked() map[int]spanLook {
-	looked := make(map[int]spanLook, len(t.spans))
+func (t *Trial) asLooked() map[int]spanSeen {
+	looked := make(map[int]spanSeen, len(t.spans))
 	for i := range t.spans {
 		s := &t.spans[i]
-		looked[s.number] = spanLook{stage(s.candidate.N()), stage(s.stable.N())}
+		looked[s.number] = spanSeen{at: spanLook{stage(s.candidate.N()), stage(s.stable.N())}}
 	}
 	return looked
 }

@@ -28,7 +28,7 @@ type gate struct {
 	worse0       shareBet // against stable, margin 0: of users, or of requests without a key
 
 	main     *past
-	mainEver bool // main has reached its level once; of testShare and testSpans
+	mainEver bool // requests have reached the level once, beside stable's; of testShare and testSpans
 	worse    *past
 	// worseEver says that the candidate was shown to be worse than stable once, with
 	// a key in this epoch of users or in one before.
@@ -38,7 +38,7 @@ type gate struct {
 	fromSpan  int     // spans before this one were before the gate
 	brokenAt  time.Time
 
-	looked map[int]spanLook // by span
+	looked map[int]spanSeen // by span
 	cached safeLook
 	hoped  needLook
 }
@@ -298,9 +298,7 @@ func (g *gate) look(t *Trial, level float64) shown {
 		result = g.lookLimit(t, level, worse)
 	case testShare:
 		g.mainEver = g.mainEver || g.main.logE(g.breach) >= stats.Threshold(level)
-		if g.mainEver {
-			result = g.alsoWorse(t, t.keyed)
-		}
+		result = g.asUsers(t)
 	case testSpans:
 		result = g.lookSpans(t, level)
 	}
@@ -310,11 +308,9 @@ func (g *gate) look(t *Trial, level float64) shown {
 	return result
 }
 
-// alsoWorse is a breach that requests show, where it is shown as well that the
-// candidate is worse than stable, if that is asked for and there is a stable to
-// be worse than.
-func (g *gate) alsoWorse(t *Trial, asked bool) shown {
-	if !asked || g.worseEver || !t.comparable() {
+// asUsers is a breach if requests have shown one, and with a key users too.
+func (g *gate) asUsers(t *Trial) shown {
+	if g.mainEver && (!t.keyed || g.worseEver) {
 		return shownBreach
 	}
 	return shownNothing
@@ -331,7 +327,10 @@ func (g *gate) lookLimit(t *Trial, level, worse float64) shown {
 	}
 	since, at := g.main.best(g.breach)
 	if since.m == 0 || float64(since.s) <= g.breachLimit()*float64(since.m) {
-		return g.alsoWorse(t, true)
+		if g.worseEver || !t.comparable() {
+			return shownBreach
+		}
+		return shownNothing
 	}
 	if t.comparable() && g.worse.logESince(g.worse0, at) >= worse {
 		return shownBreach

@@ -10,6 +10,12 @@ import (
 // spanLook is how far a span was looked at.
 type spanLook struct{ candidate, stable int }
 
+// spanSeen is what was seen of a span when it was last looked at.
+type spanSeen struct {
+	at  spanLook
+	ill bool // stable breaks the limit as the candidate does
+}
+
 // safeLook is what was last found of the step, and at which numbers.
 type safeLook struct {
 	at   spanLook
@@ -54,13 +60,17 @@ func (g *gate) lookSpans(t *Trial, level float64) shown {
 	for i := range t.spans {
 		s := &t.spans[i]
 		at := spanLook{stage(s.candidate.N()), stage(s.stable.N())}
-		if s.number < g.fromSpan || s.candidate.N() == 0 || g.looked[s.number] == at {
+		if s.number < g.fromSpan || s.candidate.N() == 0 {
+			continue
+		}
+		if seen := g.looked[s.number]; seen.at == at {
+			ill = ill || seen.ill
 			continue
 		}
 		if g.looked == nil {
-			g.looked = map[int]spanLook{}
+			g.looked = map[int]spanSeen{}
 		}
-		g.looked[s.number] = at
+		g.looked[s.number] = spanSeen{at: at}
 		part := level * stats.StartWeight(s.number)
 		if g.gate.Bound == routing.BoundMaxIncrease {
 			d := g.difference(&s.candidate, &s.stable, part, 0)
@@ -71,19 +81,19 @@ func (g *gate) lookSpans(t *Trial, level float64) shown {
 		if f.low <= g.gate.Limit {
 			continue
 		}
-		if stable := g.value(&s.stable, 0, part); t.comparable() && f.low <= stable.high {
-			ill = ill || stable.estimate > g.gate.Limit
-			continue
+		if !t.comparable() {
+			return shownBreach
 		}
-		g.mainEver = true
+		stable := g.value(&s.stable, 0, part)
+		g.mainEver = g.mainEver || f.low > stable.high
+		sick := stable.estimate > g.gate.Limit && f.low <= stable.high
+		g.looked[s.number] = spanSeen{at: at, ill: sick}
+		ill = ill || sick
 	}
-	switch {
-	case g.mainEver:
-		return g.alsoWorse(t, t.keyed)
-	case ill:
-		return shownIll
+	if r := g.asUsers(t); r == shownBreach || !ill {
+		return r
 	}
-	return shownNothing
+	return shownIll
 }
 
 // value is the metric of one version.
