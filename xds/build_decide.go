@@ -45,7 +45,7 @@ func (c *routeCompiler) decided() {
 		if c.plan.Model.Key.Absent == routing.AbsentCookie && len(c.plan.Split.Ranges) > 1 {
 			drawn := exactly(routing.HeaderReason, string(routing.ReasonDraw))
 			r := c.toVersion(routeDecided, v.Name, decision, drawn)
-			r.ResponseHeadersToAdd = append(r.ResponseHeadersToAdd, c.setCookie())
+			r.ResponseHeadersToAdd = append(r.ResponseHeadersToAdd, c.setCookie(drawnByService))
 			c.add(r, false)
 		}
 		c.add(c.toVersion(routeDecided, v.Name, decision), false)

@@ -46,6 +46,9 @@ func TestHostileHeaders(t *testing.T) {
 			for _, seen := range append(blue.Requests(), green.Requests()...) {
 				for name := range seen.Header {
 					lower := strings.ToLower(name)
+					if lower == routing.HeaderKey && seen.Header.Get(name) == seen.Header.Get("x-user-id") {
+						continue // what it knows anyway, for the access log
+					}
 					if strings.HasPrefix(lower, routing.HeaderPrefix) && lower != routing.HeaderVersion ||
 						strings.HasPrefix(lower, "x-envoy-") && lower != "x-envoy-external-address" && lower != "x-envoy-attempt-count" {
 						t.Errorf("%s, service down %v: the model saw %s: %v", p.Model.Name, down, name, seen.Header[name])
@@ -61,6 +64,65 @@ func TestHostileHeaders(t *testing.T) {
 		if len(counts) != 2 {
 			t.Errorf("service down %v: 40 anonymous requests with the same headers: %v", down, counts)
 		}
+	}
+}
+
+// The access log has what was hashed. The model learns nothing by it, and gets
+// no long key twice.
+func TestLoggedKeys(t *testing.T) {
+	blue, green := envoytest.NewUpstream(t, "v1.0.0"), envoytest.NewUpstream(t, "v2.0.0")
+	model := func(name string, key routing.Key) *routing.ModelPlan {
+		return rolling(name, blue, green, func(m *routing.Model) { m.Key = key })
+	}
+	header := model("header", routing.Key{Source: routing.SourceHeader, Name: "x-user-id", Absent: routing.AbsentCookie})
+	cookie := model("cookie", routing.Key{Source: routing.SourceCookie, Name: "uid", Absent: routing.AbsentCurrent})
+	query := model("query", routing.Key{Source: routing.SourceQuery, Name: "uid", Absent: routing.AbsentCurrent})
+	c := newControl(t, planOf(cookie, header, query))
+	w := dial(t, c.start().Listener(anyPort.String()))
+	long := strings.Repeat("0123456789abcdef", 256)
+	for name, tt := range map[string]struct {
+		plan    *routing.ModelPlan
+		path    string
+		headers [][2]string
+		told    bool // to the model, a second time
+	}{
+		"short":          {header, "/header", [][2]string{{"x-user-id", "anna"}}, true},
+		"with % in it":   {header, "/header", [][2]string{{"x-user-id", "%REQ(cookie)% 100%"}}, true},
+		"not ASCII":      {header, "/header", [][2]string{{"x-user-id", "zoë"}}, true},
+		"as it may be":   {header, "/header", [][2]string{{"x-user-id", long[:128]}}, true},
+		"longer":         {header, "/header", [][2]string{{"x-user-id", long[:129]}}, false},
+		"very long":      {header, "/header", [][2]string{{"x-user-id", long}}, false},
+		"our cookie":     {header, "/header", [][2]string{{"cookie", "a=b; hg=anna"}}, false},
+		"their cookie":   {cookie, "/cookie", [][2]string{{"cookie", "uid=anna; a=b"}}, false},
+		"in the query":   {query, "/query?x=1&uid=anna", nil, false},
+		"nothing hashed": {cookie, "/cookie", nil, false},
+	} {
+		blue.Forget()
+		green.Forget()
+		r := request{method: "GET", path: tt.path, headers: append(tt.headers, [2]string{"x-request-id", name})}
+		if a := w.send(r); a.err != nil || a.code != 200 {
+			t.Fatalf("%s: %+v", name, a)
+		}
+		want := routing.Decide(tt.plan, r.subject()).Key
+		if got := xds.LoggedKey(c.logged(name)); got != want {
+			t.Errorf("%s: logged %q, want %q", name, got, want)
+		}
+		for _, seen := range append(blue.Requests(), green.Requests()...) {
+			if got := seen.Header.Get(routing.HeaderKey); (got != "") != tt.told {
+				t.Errorf("%s: the model saw the key again: %q", name, got)
+			}
+		}
+	}
+	// Of a header that came twice, the first has to do.
+	w.send(request{method: "GET", path: "/header", headers: [][2]string{{"x-user-id", "b"}, {"x-user-id", "a"}, {"x-request-id", "twice"}}})
+	if got := xds.LoggedKey(c.logged("twice")); got != "b" {
+		t.Errorf("twice: logged %q", got)
+	}
+	// The draw is what the client gets as a cookie.
+	a := w.send(request{method: "GET", path: "/header", headers: [][2]string{{"x-request-id", "drawn"}}})
+	draw, _, _ := strings.Cut(strings.TrimPrefix(a.header.Get("set-cookie"), "hg="), ";")
+	if got := xds.LoggedKey(c.logged("drawn")); got != draw || len(draw) < 32 {
+		t.Errorf("logged %q, cookie %q", got, draw)
 	}
 }
 

@@ -12,6 +12,9 @@ import (
 // chosen: a user's key, our cookie or a fresh draw. It is empty when no key
 // was needed.
 func LoggedKey(e *accesslogv3.HTTPAccessLogEntry) string {
+	if key := e.GetRequest().GetRequestHeaders()[routing.HeaderKey]; key != "" {
+		return key
+	}
 	return logged(e, routing.MetadataKey)
 }
 

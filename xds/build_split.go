@@ -2,6 +2,7 @@ package xds
 
 import (
 	"fmt"
+	"strconv"
 
 	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
@@ -14,14 +15,37 @@ import (
 	"github.com/headgate/headgate/routing"
 )
 
-// byKey is the split by a value of the request, for requests that have it.
-func (c *routeCompiler) byKey(why routing.Reason, p place) *routev3.Route {
-	return c.hashed(string(why), p, p.present())
+// byKey is the split by a value of the request, for requests that have it: the
+// routes to be tried in their order.
+func (c *routeCompiler) byKey(why routing.Reason, p place) []*routev3.Route {
+	kept := c.hashed(string(why), p, p.present())
+	enable(kept, filterKey, keyOnRoute(p))
+	if p.before != "" {
+		return []*routev3.Route{kept}
+	}
+	short := c.hashed(string(why), p, matchRegex(p.header, ".{1,"+strconv.Itoa(shortKey)+"}"))
+	short.RequestHeadersToAdd = append(short.RequestHeadersToAdd, tellKey(p))
+	return []*routev3.Route{short, kept}
+}
+
+// shortKey is the longest key, in bytes, that the access log gets by a header.
+// The version gets that header as well: a long one, a token perhaps, could be
+// too much for it.
+const shortKey = 128
+
+// tellKey repeats the header that is hashed under one name, which the access log
+// knows. The filter that keeps a key as metadata costs a request twenty times as
+// much.
+func tellKey(p place) *corev3.HeaderValueOption {
+	return set(routing.HeaderKey, "%REQ("+p.header+")%")
 }
 
 // byDraw is the split by the fresh id that every request has.
 func (c *routeCompiler) byDraw() *routev3.Route {
-	return c.hashed(string(routing.ReasonDraw), placeOf(routing.SourceHeader, routing.HeaderDraw))
+	p := placeOf(routing.SourceHeader, routing.HeaderDraw)
+	r := c.hashed(string(routing.ReasonDraw), p)
+	r.RequestHeadersToAdd = append(r.RequestHeadersToAdd, tellKey(p))
+	return r
 }
 
 // hashed is a route that splits by the hash of "salt/value".
@@ -40,7 +64,6 @@ func (c *routeCompiler) hashed(why string, p place, conditions ...*routev3.Heade
 		},
 		Terminal: true,
 	}}
-	enable(r, filterKey, keyOnRoute(p))
 	return r
 }
 
@@ -74,10 +97,16 @@ func (c *routeCompiler) weighted(prefix string) *routev3.WeightedCluster {
 	return w
 }
 
+// Where the draw of an anonymous user stands.
+const (
+	drawnByEnvoy   = "%REQ(" + routing.HeaderKey + ")%"
+	drawnByService = "%DYNAMIC_METADATA(" + routing.MetadataNamespace + ":" + routing.MetadataKey + ")%"
+)
+
 // setCookie makes the draw of an anonymous user last.
-func (c *routeCompiler) setCookie() *corev3.HeaderValueOption {
-	value := fmt.Sprintf("%s=%%DYNAMIC_METADATA(%s:%s)%%; Path=/; Max-Age=%d; HttpOnly; SameSite=Lax",
-		routing.CookieName, routing.MetadataNamespace, routing.MetadataKey, int(c.options.CookieAge.Seconds()))
+func (c *routeCompiler) setCookie(draw string) *corev3.HeaderValueOption {
+	value := fmt.Sprintf("%s=%s; Path=/; Max-Age=%d; HttpOnly; SameSite=Lax",
+		routing.CookieName, draw, int(c.options.CookieAge.Seconds()))
 	if c.secure {
 		value += "; Secure"
 	}
@@ -87,9 +116,7 @@ func (c *routeCompiler) setCookie() *corev3.HeaderValueOption {
 	}
 }
 
-// keyOnRoute keeps what is hashed as dynamic metadata. A request header would
-// reach the model; one that is removed on the way to the model is gone from
-// the access log as well.
+// keyOnRoute keeps what is hashed as dynamic metadata.
 func keyOnRoute(p place) *anypb.Any {
 	pair := &keyfilterv3.Config_KeyValuePair{
 		MetadataNamespace: routing.MetadataNamespace,

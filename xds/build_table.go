@@ -42,7 +42,7 @@ func RouteTable(listener string, models []*ModelResources) (Resource, error) {
 		ValidateClusters:         wrapperspb.Bool(false),
 		IgnorePortInHostMatching: true,
 		RequestHeadersToRemove: []string{
-			routing.HeaderDraw, routing.HeaderDecision, routing.HeaderReason, routing.HeaderKey, routing.HeaderModel,
+			routing.HeaderDraw, routing.HeaderDecision, routing.HeaderReason, routing.HeaderModel,
 		},
 		ResponseHeadersToRemove: []string{
 			routing.HeaderDraw, routing.HeaderDecision, routing.HeaderReason, routing.HeaderKey, routing.HeaderModel,

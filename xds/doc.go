@@ -43,11 +43,39 @@
 //
 // # What the access log holds
 //
-// The user's key is in common_properties.metadata, filter_metadata
-// "headgate", field "key": see [LoggedKey]. It is not a request header, so it
-// reaches no model. The version is the request header
+// A key of up to 128 bytes that is a whole header, and a fresh draw, are the
+// request header [routing.HeaderKey]: the model sees them there, too, and knows
+// nothing more by it. All others are in common_properties.metadata,
+// filter_metadata "headgate", field "key", which reaches no model: see
+// [LoggedKey]. The version is the request header
 // [routing.HeaderVersion]; the model, and the version again, are in
 // upstream_cluster; how the version was chosen is in route_name, see
 // [ParseRouteName], or for what the ext_proc service decided in the metadata
 // beside the key; [LoggedReason] reads both.
+//
+// # Copies of requests
+//
+// A model with mirrors has each route three times: for requests with a body of
+// known length up to Options.MirrorBody, for GET and HEAD without a body (those
+// two are called "churn/copied/…" and make copies), and for all others. Of a
+// model that is not [routing.Model.Repeatable] only GET and HEAD are copied, and
+// never what an override sent to its version. Whether a request is copied is
+// drawn by Envoy's one random number for each request, against the runtime key
+// "headgate-mirror.churn/v2.0.0", in hundredths of a percent; the split is by
+// hash and has no part in it. Two mirrors with 10 % each get the same requests.
+//
+// A copy has the path, the host, the body, the x-request-id and the headers of
+// its request, but for authorization, proxy-authorization, cookie, x-api-key and
+// all of ours. It says [routing.HeaderShadow] "true", and its
+// [routing.HeaderVersion] is the version that it is sent to. It goes to the
+// cluster "churn/v2.0.0/mirror", whose endpoint is the internal listener of the
+// same name; from there the route "churn/mirror" leads to the cluster
+// "churn/v2.0.0", with the model's tries and timeouts. Filters that are to see
+// both bodies of a pair belong into that listener, and into the first one.
+//
+// Copies of one version that are under way at a time are bounded by
+// Options.MirrorRequests. What is too much is answered in Envoy by 503 and the
+// flag UO, which the access log tells: package accesslog calls it aborted. Not
+// logged is a copy beyond twice that many, which happens when the version's
+// hosts do not accept connections.
 package xds

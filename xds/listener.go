@@ -258,7 +258,7 @@ func accessLog(name string, o Options) *accesslogv3.AccessLog {
 				BufferFlushInterval: durationpb.New(o.LogFlush),
 				BufferSizeBytes:     wrapperspb.UInt32(64 << 10),
 			},
-			AdditionalRequestHeadersToLog: []string{routing.HeaderVersion},
+			AdditionalRequestHeadersToLog: []string{routing.HeaderVersion, routing.HeaderKey},
 			// A failure at once has its status in the headers, a later one in the trailers.
 			AdditionalResponseHeadersToLog:  []string{grpcStatus},
 			AdditionalResponseTrailersToLog: []string{grpcStatus},

@@ -149,13 +149,17 @@ func (c *routeCompiler) split() {
 		return
 	}
 	if key.Source != "" {
-		c.add(c.byKey(routing.ReasonKey, placeOf(key.Source, key.Name)), ask)
+		for _, r := range c.byKey(routing.ReasonKey, placeOf(key.Source, key.Name)) {
+			c.add(r, ask)
+		}
 	}
 	switch key.Absent {
 	case routing.AbsentCookie:
-		c.add(c.byKey(routing.ReasonCookie, placeOf(routing.SourceCookie, routing.CookieName)), ask)
+		for _, r := range c.byKey(routing.ReasonCookie, placeOf(routing.SourceCookie, routing.CookieName)) {
+			c.add(r, ask)
+		}
 		r := c.byDraw()
-		r.ResponseHeadersToAdd = append(r.ResponseHeadersToAdd, c.setCookie())
+		r.ResponseHeadersToAdd = append(r.ResponseHeadersToAdd, c.setCookie(drawnByEnvoy))
 		c.add(r, ask)
 	case routing.AbsentRequest:
 		c.add(c.byDraw(), ask)

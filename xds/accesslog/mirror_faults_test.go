@@ -105,7 +105,7 @@ func TestMirrorFaults(t *testing.T) {
 			u := envoytest.NewUpstream(t, "slow")
 			u.SetDelay(10 * time.Second)
 			return u.Addr
-		}, nil, 300, 600, compare.ClassError, 504},
+		}, nil, 300, 300, compare.ClassError, 504},
 		{"refuses", func() string { return refused }, nil, 300, 300, compare.ClassError, 503},
 		{"hangs", func() string { return badServer(t, eachRequest(hang)) }, nil, 300, 300, compare.ClassError, 504},
 		{"closes half-way", func() string {
@@ -127,6 +127,7 @@ func TestMirrorFaults(t *testing.T) {
 		{"reads nothing", func() string { return badServer(t, hang) }, large, 50, 100, compare.ClassError, 504},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
 			m := newMirroring(t, tt.address(), nil)
 			m.delivered()
 			o := envoytest.LoadOptions{

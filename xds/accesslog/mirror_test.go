@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"google.golang.org/grpc"
 
 	"github.com/headgate/headgate/compare"
 	"github.com/headgate/headgate/envoy/envoytest"
@@ -29,6 +30,10 @@ type mirroring struct {
 	listen string
 	users  *envoytest.Upstream // v1 and v2
 	model  *routing.Model
+	server struct {
+		*grpc.Server
+		addr string
+	}
 }
 
 func newMirroring(t *testing.T, shadow string, mirrors []routing.Mirror, change ...func(bootstrap string) string) *mirroring {
@@ -36,7 +41,8 @@ func newMirroring(t *testing.T, shadow string, mirrors []routing.Mirror, change 
 	m := &mirroring{t: t, sink: &notes{}, users: envoytest.NewUpstream(t, "users")}
 	m.p = xds.NewPublisher(xds.PublisherOptions{RemovalDelay: 500 * time.Millisecond})
 	r := accesslog.New(accesslog.Options{Sink: m.sink, Hasher: accesslog.NewHasher([]byte("secret"))})
-	_, addr := serve(t, "127.0.0.1:0", m.p, r)
+	server, addr := serve(t, "127.0.0.1:0", m.p, r)
+	m.server.Server, m.server.addr = server, addr
 	m.listen = fmt.Sprintf("127.0.0.1:%d", envoytest.FreePort(t))
 	at := func(addr string) []netip.AddrPort { return []netip.AddrPort{netip.MustParseAddrPort(addr)} }
 	m.model = &routing.Model{
@@ -138,7 +144,9 @@ func (m *mirroring) settled(copies int) {
 }
 
 // withID gives a request an id of its own.
-func withID(r *http.Request, _ string) { r.Header.Set("x-request-id", fmt.Sprintf("load-%d", ids.Add(1))) }
+func withID(r *http.Request, _ string) {
+	r.Header.Set("x-request-id", fmt.Sprintf("load-%d", ids.Add(1)))
+}
 
 var ids atomic.Int64
 
@@ -322,6 +330,25 @@ func TestMirrorsComeAndGo(t *testing.T) {
 		if strings.Contains(v, "/") {
 			t.Errorf("a cluster for copies is taken for a version: %v", held)
 		}
+	}
+}
+
+// A headgate that starts anew finds the copies as it wants them, and sends
+// nothing.
+func TestMirrorsSurviveARestart(t *testing.T) {
+	shadow := envoytest.NewUpstream(t, "shadow")
+	mirrors := []routing.Mirror{{Version: "v3", Share: routing.Whole}}
+	m := newMirroring(t, shadow.Addr, mirrors)
+	m.delivered()
+	m.settled(1)
+	m.server.Stop()
+	m.p = xds.NewPublisher(xds.PublisherOptions{})
+	m.publish(mirrors)
+	serve(t, m.server.addr, m.p, accesslog.New(accesslog.Options{Sink: m.sink, Hasher: accesslog.NewHasher([]byte("secret"))}))
+	m.delivered()
+	m.settled(1)
+	if sent := m.p.Metrics().Resources; sent["cluster"]+sent["listener"]+sent["route_table"] > 0 {
+		t.Errorf("sent again: %v", sent)
 	}
 }
 
