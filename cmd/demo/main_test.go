@@ -280,6 +280,8 @@ func TestNews(t *testing.T) {
 		{Metric: "gross_failure", Verdict: routing.VerdictSafe, HardRule: true},
 	}
 	earlier.Gates = shown.Gates
+	unknown := earlier
+	unknown.Gates = []routing.Finding{{Metric: "error_rate", Verdict: routing.VerdictWaiting}}
 	broken.Phase, broken.Stable, broken.Reason = rollout.PhaseRolledBack, "v1", "rolled back: 9 of 300 failed"
 	broken.Gates = []routing.Finding{{Metric: "error_rate", Verdict: routing.VerdictBreach, Text: "9 of 300 failed: broken"}}
 	for name, tc := range map[string]struct {
@@ -295,6 +297,7 @@ func TestNews(t *testing.T) {
 		"refused":    {second, refused, []string{"an Envoy refused the weights: bad route"}, "100%"},
 		"shown":      {second, shown, []string{"0 of 300 failed: safe"}, "100%"},
 		"known":      {shown, shown, nil, "100%"},
+		"ends":       {unknown, shown, []string{"0 of 300 failed: safe", "step 2 of 2: 100% of the users to v2"}, "100%"},
 		"anew":       {earlier, shown, []string{"step 2 of 2: 100% of the users to v2"}, "100%"},
 		"broken":     {shown, broken, []string{"9 of 300 failed: broken", "rolled back: 9 of 300 failed"}, "v1 alone"},
 		"completed":  {second, done, []string{"v2 serves everyone"}, "v2 alone"},

@@ -11,7 +11,7 @@ import (
 
 // news says in words what changed from one status to the next.
 func news(before, after rollout.Status) []string {
-	var out []string
+	out := verdicts(before, after)
 	running := after.Step >= 0 && after.Step < len(after.Steps)
 	if running && after.Rollout != before.Rollout {
 		out = append(out, fmt.Sprintf("rollout %d: from %s to %s in %d steps",
@@ -21,7 +21,6 @@ func news(before, after rollout.Status) []string {
 		out = append(out, fmt.Sprintf("step %d of %d: %s of the users to %s",
 			after.Step+1, len(after.Steps), percent(after.Steps[after.Step].Share), after.Candidate))
 	}
-	out = append(out, verdicts(before, after)...)
 	if after.Phase != before.Phase && before.Phase != "" && after.Phase != rollout.PhaseProgressing {
 		out = append(out, after.Reason)
 	}
@@ -32,19 +31,17 @@ func news(before, after rollout.Status) []string {
 }
 
 // verdicts says which gates have shown something since the status before, in
-// headgate's words. What the first status of a step tells was found in the step
-// before it.
+// headgate's words.
 func verdicts(before, after rollout.Status) []string {
 	known := map[string]routing.Verdict{}
 	for i := range before.Gates {
 		known[screen.Limit(&before.Gates[i])] = before.Gates[i].Verdict
 	}
-	moved := before.Rollout != after.Rollout || after.Step >= 0 && before.Step != after.Step
 	var out []string
 	for i := range after.Gates {
 		f := &after.Gates[i]
-		fresh := f.Verdict != known[screen.Limit(f)]
-		if fresh && (f.Verdict == routing.VerdictBreach || f.Verdict == routing.VerdictSafe && !f.HardRule && !moved) {
+		shown := f.Verdict == routing.VerdictBreach || f.Verdict == routing.VerdictSafe && !f.HardRule
+		if shown && f.Verdict != known[screen.Limit(f)] {
 			out = append(out, f.Text)
 		}
 	}

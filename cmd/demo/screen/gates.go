@@ -40,7 +40,7 @@ func Gates(findings []routing.Finding, p Palette) []string {
 		}
 		colour := verdictColour(f)
 		line := fmt.Sprintf("%-*s %s %s %*s  ", gateWidth, cut(Limit(f), gateWidth),
-			p.paint(colour, fmt.Sprintf("%-*s", verdictWidth, f.Verdict)), scale(f, p),
+			p.paint(colour, fmt.Sprintf("%-*s", verdictWidth, verdict(f))), scale(f, p),
 			countWidth-1, thousands(int(min(f.N, math.MaxInt32))))
 		lines = append(lines, strings.TrimRight(line+cut(figures(f), figuresWidth), " "))
 	}
@@ -74,6 +74,15 @@ func Loudest(findings []routing.Finding) *routing.Finding {
 		}
 	}
 	return waiting
+}
+
+// verdict is the word for what a gate has shown. Nobody waits for one that the
+// step cannot measure.
+func verdict(f *routing.Finding) string {
+	if f.Reason == routing.ReasonNotMeasurable {
+		return "-"
+	}
+	return string(f.Verdict)
 }
 
 func verdictColour(f *routing.Finding) string {

@@ -118,6 +118,7 @@ func TestFigures(t *testing.T) {
 		"2.1ms":               {Verdict: routing.VerdictSafe, Unit: routing.UnitSeconds, Estimate: ptr(0.0021)},
 		"+10% (-10–+20%)":     {Verdict: routing.VerdictSafe, Unit: routing.UnitRatio, Estimate: ptr(1.1), Low: ptr(0.9), High: ptr(1.2)},
 		"15.2s (30ms–1m0.1s)": {Verdict: routing.VerdictSafe, Unit: routing.UnitSeconds, Estimate: ptr(15.21), Low: ptr(0.03), High: ptr(60.1)},
+		"no traffic":          {Verdict: routing.VerdictWaiting, Reason: routing.ReasonNoTraffic},
 		"baseline ill":        {Verdict: routing.VerdictWaiting, Reason: routing.ReasonBaselineIll},
 		"not acknowledged":    {Verdict: routing.VerdictWaiting, Reason: routing.ReasonNotAcknowledged},
 		"3 (1–9)":             {Verdict: routing.VerdictSafe, Unit: routing.UnitCount, Estimate: ptr(3), Low: ptr(1), High: ptr(9)},
