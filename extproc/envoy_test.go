@@ -216,6 +216,18 @@ func TestBufferingWithoutLength(t *testing.T) {
 	}
 }
 
+// delayed can be read from a moment on.
+type delayed struct {
+	io.Reader
+	until func()
+	once  sync.Once
+}
+
+func (d *delayed) Read(p []byte) (int, error) {
+	d.once.Do(d.until)
+	return d.Reader.Read(p)
+}
+
 // A decision that needs no body lets a body of any size pass, on a route that
 // would have buffered it.
 func TestDecidedBeforeTheBody(t *testing.T) {
@@ -233,7 +245,20 @@ func TestDecidedBeforeTheBody(t *testing.T) {
 	})
 	for _, size := range []int{1, 1 << 10, 1 << 20, 20 << 20} {
 		p.candidate.Forget()
-		got, _ := p.ask(t, "POST", "/", strings.Repeat("a", size), header("canary", "true"))
+		got, _ := p.ask(t, "POST", "/", strings.Repeat("a", size), func(r *http.Request) {
+			header("canary", "true")(r)
+			if size == 1 {
+				return
+			}
+			// The first byte, and the rest when the service has answered: what comes
+			// before is held, and of 20 MB too much.
+			rest := &delayed{Reader: strings.NewReader(strings.Repeat("a", size-1)), until: func() {
+				envoytest.Eventually(t, 5*time.Second, "the request is on its way", func() bool {
+					return p.Stats("cluster.churn/v2.")["cluster.churn/v2.upstream_rq_active"] > 0
+				})
+			}}
+			r.Body = io.NopCloser(io.MultiReader(strings.NewReader("a"), rest))
+		})
 		if (got != reply{200, "v2"}) || p.candidate.Requests()[0].BodySize != int64(size) {
 			t.Errorf("%d bytes: %+v", size, got)
 		}
