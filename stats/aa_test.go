@@ -43,13 +43,13 @@ var traffics = []traffic{
 	}},
 	{"rhythm and shares together", func(_ *rand.Rand, at, _ float64) float64 {
 		return 0.1 + 0.09*math.Sin(2*math.Pi*at)
-	}, func(at float64) float64 { return 0.01 + 0.98*at }},
+	}, func(at float64) float64 { return 0.01 + 0.98*math.Floor(at*20)/20 }},
 }
 
 // TestShareKeepsItsPromise has candidates that are exactly at their margin, and
 // looks after every unit.
 func TestShareKeepsItsPromise(t *testing.T) {
-	const runs, units, alpha = 150, 3000, 0.1
+	const runs, units, alpha = 60, 2000, 0.1
 	chance := 3 * math.Sqrt(alpha*(1-alpha)/runs)
 	sum, cells := 0.0, 0.0
 	for i, tr := range traffics {

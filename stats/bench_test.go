@@ -2,7 +2,6 @@ package stats
 
 import (
 	"fmt"
-	"slices"
 	"testing"
 	"time"
 )
@@ -99,7 +98,6 @@ func BenchmarkPower(b *testing.B) {
 					for b.Loop() {
 						needed, found = s.hits(200, level(c.side), w, c.pc, ps)
 					}
-					slices.Sort(found)
 					b.ReportMetric(found[100], "units-median")
 					b.ReportMetric(found[180], "units-90%")
 					b.ReportMetric(needed, "units-needed")
@@ -107,5 +105,28 @@ func BenchmarkPower(b *testing.B) {
 				})
 			}
 		}
+	}
+}
+
+// BenchmarkPowerOfRates measures the same for requests of one version against a
+// limit of 1 %.
+func BenchmarkPowerOfRates(b *testing.B) {
+	for _, p := range []float64{0, 0.001, 0.0025, 0.005, 0.0075, 0.015, 0.02, 0.04, 0.1, 0.5} {
+		side, claim := Above, "breach"
+		if p < 0.01 {
+			side, claim = Below, "safe"
+		}
+		b.Run(fmt.Sprintf("rate=%v/%s", p, claim), func(b *testing.B) {
+			r := NewRate(0.01, side)
+			var needed float64
+			var found []float64
+			for b.Loop() {
+				needed, found = r.hits(1000, level(side), p)
+			}
+			b.ReportMetric(found[500], "requests-median")
+			b.ReportMetric(found[900], "requests-90%")
+			b.ReportMetric(needed, "requests-needed")
+			b.ReportMetric(0, "ns/op")
+		})
 	}
 }

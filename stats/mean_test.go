@@ -140,7 +140,7 @@ func cappedMean(mu, sigma, bound float64) float64 {
 func TestMeanIntervalCovers(t *testing.T) {
 	const bound = 4.0
 	truth := cappedMean(-2, 1.5, bound)
-	got := misses(150, 1000, 1.5, func(h *Histogram) bool {
+	got := misses(100, 1000, 1.5, func(h *Histogram) bool {
 		low, high := MeanInterval(h, bound, 0.05, 0.05)
 		return low > truth || high < truth
 	})
@@ -159,7 +159,7 @@ func TestMeanIntervalCovers(t *testing.T) {
 
 // TestMeanEverWrong looks after every value, at a mean that is the limit.
 func TestMeanEverWrong(t *testing.T) {
-	const bound, alpha, runs = 4.0, 0.05, 300
+	const bound, alpha, runs = 4.0, 0.05, 150
 	truth := cappedMean(-2, 1.5, bound)
 	for _, side := range []Side{Above, Below} {
 		m := NewMean(truth, bound, side)
@@ -167,9 +167,8 @@ func TestMeanEverWrong(t *testing.T) {
 		for run := range runs {
 			rng := rand.New(rand.NewPCG(uint64(run), 12))
 			logs := make([]float64, m.Bets())
-			var one Histogram
-			for range 1000 {
-				one.Reset()
+			for range 600 {
+				var one Histogram
 				one.Add(math.Exp(-2+1.5*rng.NormFloat64()), 1)
 				m.Add(logs, &one)
 				if Reached(logs, Threshold(alpha)) {

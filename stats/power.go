@@ -151,22 +151,13 @@ func QuantileNeeded(h *Histogram, q, limit, alpha float64, side Side) float64 {
 
 // MeanNeeded is the same for the mean of min(value, bound).
 func MeanNeeded(h *Histogram, bound, limit, alpha float64, side Side) float64 {
-	return h.needed(func(scale float64) bool {
-		if side == Below {
-			_, high := h.meanInterval(bound, 0, alpha, scale)
-			return high < limit
-		}
-		low, _ := h.meanInterval(bound, alpha, 0, scale)
-		return low > limit
-	})
-}
-
-func (h *Histogram) needed(shown func(scale float64) bool) float64 {
-	if h.n == 0 {
-		return math.Inf(1)
+	m := NewMean(limit, bound, side)
+	p := path{bets: m.Bets()}
+	m.Add(p.mean[:p.bets], h)
+	for k := range p.bets {
+		p.mean[k] /= float64(max(h.n, 1))
 	}
-	n := float64(h.n)
-	return firstTrue(func(m float64) bool { return shown(m / n) })
+	return p.needed(Threshold(alpha), 0)
 }
 
 // quantileNormal is the quantile of the standard normal distribution, within

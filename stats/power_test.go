@@ -66,7 +66,7 @@ func comparisons(ps float64) []struct {
 		pc     float64
 	}{
 		{Margin{}, Above, 2 * ps},
-		{Margin{Points: 0.005}, Above, 2*ps + 0.005},
+		{Margin{Points: 0.005}, Above, ps + 0.015},
 		{Margin{Ratio: 1.5}, Above, 3 * ps},
 		{Margin{Points: 0.005}, Below, ps},
 		{Margin{Ratio: 1.5}, Below, ps},

@@ -21,7 +21,7 @@ func boundary(refuted, kept float64, f func(float64) float64) float64 {
 		return kept
 	}
 	good, t := a, 0.5
-	c, fc := a, fa
+	var c, fc float64
 	for range 200 {
 		x := a + t*(b-a)
 		fx := f(x)

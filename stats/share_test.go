@@ -248,8 +248,9 @@ func TestShareIntervalIsWhatTheTestsSay(t *testing.T) {
 		alphaLow, alphaHigh := rng.Float64()*0.1, rng.Float64()*0.1
 		ratio := i%2 == 0
 		low, high := ShareInterval(w, units, xc, xs, ratio, alphaLow, alphaHigh)
-		m, at := Margin{Points: min(max(p*rng.NormFloat64(), -0.99), 0.99)}, 0.0
-		if at = m.Points; ratio {
+		m := Margin{Points: min(max(p*rng.NormFloat64(), -0.99), 0.99)}
+		at := m.Points
+		if ratio {
 			m = Margin{Ratio: math.Exp(rng.NormFloat64())}
 			at = m.Ratio
 		}

@@ -59,7 +59,7 @@ func TestStartsBeginWhenDue(t *testing.T) {
 func TestStartsReachedIsLogEOverThreshold(t *testing.T) {
 	rng := rand.New(rand.NewPCG(5, 1))
 	r := NewRate(0.02, Above)
-	for range 200 {
+	for range 60 {
 		s := NewStarts(r.Bets(), noon, time.Minute)
 		for i := range rng.IntN(90) {
 			n := rng.Uint64N(200)
@@ -76,7 +76,7 @@ func TestStartsReachedIsLogEOverThreshold(t *testing.T) {
 // TestStartsExpectNoGain measures the mean capital, and how often it was ever
 // above 1/alpha, of tests at the limit with many starts, halvings and all.
 func TestStartsExpectNoGain(t *testing.T) {
-	const runs, looks, alpha = 300, 130, 0.05
+	const runs, looks, alpha = 200, 110, 0.05
 	rng := rand.New(rand.NewPCG(6, 1))
 	r := NewRate(0.3, Above)
 	sum, square, wrong := 0.0, 0.0, 0
@@ -94,7 +94,7 @@ func TestStartsExpectNoGain(t *testing.T) {
 			ever = ever || s.Reached(Threshold(alpha))
 			s.Begin(noon.Add(time.Duration(i+1) * time.Minute))
 		}
-		if s.Count < 90 {
+		if s.Every == time.Minute {
 			t.Fatalf("%d starts: nothing was halved", s.Count)
 		}
 		e := math.Exp(s.LogE())
