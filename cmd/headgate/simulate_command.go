@@ -299,5 +299,3 @@ func undecided(e *simulate.Ends, runs int) string {
 	}
 	return percent(100 * float64(n) / float64(runs))
 }
-
-func (p *program) replay(file string, o *simulateFlags) error { return usagef("--replay: no") }

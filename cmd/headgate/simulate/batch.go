@@ -27,7 +27,7 @@ func (j *judged) fill(t *tally) {
 			to.Latency.Add(j.h.w.grid.values[i], uint64(n))
 		}
 		failed := j.users(arm, c, to)
-		j.remember(arm, c, failed)
+		j.newest(arm, c, failed)
 		to.Last = j.last[arm]
 		if copied && arm == stable { // nobody saw the answers
 			to.Requests, to.Errors, to.ClientErrors, to.Last = 0, 0, 0, nil
@@ -117,28 +117,23 @@ func (c *counts) slower(seconds float64, g *grid) uint64 {
 	return n
 }
 
-// remember puts the newest outcomes behind the ones before. Good ones have no
-// particular user.
-func (j *judged) remember(arm int, c *counts, failed []int) {
+// newest makes the newest outcomes of the batch.
+func (j *judged) newest(arm int, c *counts, failed []int) {
 	n, bad := c.requests(), c.failed()
-	some := int(min(n, compare.LastOutcomes))
-	last := j.last[arm]
-	if keep := compare.LastOutcomes - some; len(last) > keep {
-		last = last[:copy(last, last[len(last)-keep:])]
-	}
-	for range some {
-		o := compare.Outcome{}
-		if j.h.people != nil {
-			o.User = 1
-		}
-		if bad > 0 && j.src.uniform()*float64(n) < float64(bad) {
-			o.Bad = true
-			if k := len(failed); k > 0 {
-				i := j.src.below(k)
-				o.User = uint64(failed[i]) + 2
-				failed[i], failed = failed[k-1], failed[:k-1]
-			}
+	last := j.last[arm][:0]
+	for range min(n, compare.LastOutcomes) {
+		o := compare.Outcome{Bad: bad > 0 && j.src.uniform()*float64(n) < float64(bad)}
+		if o.Bad {
 			bad--
+		}
+		switch k := len(failed); {
+		case j.h.people == nil:
+		case o.Bad && k > 0:
+			i := j.src.below(k)
+			o.User = uint64(failed[i]) + 1
+			failed[i], failed = failed[k-1], failed[:k-1]
+		case arm == candidate: // of stable, nobody asks who it was
+			o.User = uint64(j.h.people.sender(j.src, arm)) + 1
 		}
 		n--
 		last = append(last, o)

@@ -26,20 +26,33 @@ type judged struct {
 	said   []verdict // at the last look
 	saidOf int       // its step
 	err    error
+	// record is told of what each look was given; nil: nobody is.
+	record func(*Interval) error
 }
 
 // judge runs a rollout under the real judge.
 func (h *history) judge(every time.Duration) (outcome, error) {
-	m, err := newMachine(h.w.s.Model, begins, true)
+	j, err := h.judged(every)
 	if err != nil {
 		return outcome{}, err
 	}
+	return j.run()
+}
+
+func (h *history) judged(every time.Duration) (*judged, error) {
+	m, err := newMachine(h.w.s.Model, begins, true)
+	if err != nil {
+		return nil, err
+	}
 	t, _ := m.state.Trial()
-	j := &judged{
+	return &judged{
 		h: h, m: m, src: newSource(h.seed, h.run, 7), every: every,
 		trial: compare.NewTrial(t, h.people != nil), watch: t,
-	}
-	for j.now < h.w.s.Until && m.state.Phase == rollout.PhaseProgressing && j.err == nil {
+	}, nil
+}
+
+func (j *judged) run() (outcome, error) {
+	for j.now < j.h.w.s.Until && j.m.state.Phase == rollout.PhaseProgressing && j.err == nil {
 		j.cell()
 	}
 	return j.outcome(), j.err
@@ -124,6 +137,7 @@ func (j *judged) look(t *tally, s span) {
 		j.fill(t)
 		j.trial.Add(&j.batch)
 	}
+	before := j.watch
 	found := j.trial.Verdicts(begins.Add(j.now))
 	due := j.m.wake >= 0 && j.m.wake <= j.now
 	if due || j.news(&found) {
@@ -135,6 +149,25 @@ func (j *judged) look(t *tally, s span) {
 	if step := j.m.step(); step.Hold && found.Safe() && j.m.state.Phase == rollout.PhaseProgressing {
 		j.feed(rollout.Command{Model: j.m.state.Model, Action: rollout.ActionSkip, Actor: "simulate"})
 	}
+	if j.record != nil && j.err == nil {
+		j.err = j.record(j.interval(&before))
+	}
+}
+
+// interval is what the last look was given, as a server would record it.
+func (j *judged) interval(t *routing.Trial) *Interval {
+	out := &Interval{
+		Step: t.Step, Share: t.Share, Control: t.Control, Since: t.Since, Gap: j.lost,
+		Batch: j.batch, Slow: slices.Clone(j.first.limits),
+	}
+	out.Batch.To = begins.Add(j.now)
+	if j.lost {
+		out.Batch = compare.Batch{To: out.Batch.To}
+	}
+	if c := j.m.state.Cause; c.Kind != rollout.KindStarted && j.m.state.Since.Equal(out.Batch.To) {
+		out.Did = append(out.Did, Deed{Kind: c.Kind, Actor: c.Actor, Reason: c.Reason})
+	}
+	return out
 }
 
 // news tells whether findings say something else than those before. The machine

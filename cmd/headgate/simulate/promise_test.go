@@ -60,6 +60,14 @@ func promiseCases() []promiseCase {
 			text: "traffic:\n  rate: 20/s\n" + busy + "  bursts: {every: 5m, for: 20s, rate: 5x, errors: 20%}\nstable: {errors: 0.5%}\n" + course,
 		},
 		promiseCase{
+			name: "AA/outages", healthy: true, every: time.Second, runs: 40,
+			text: "traffic:\n  rate: 20/s\n" + busy + "  bursts: {every: 5m, for: 30s, rate: 2x, errors: 100%}\nstable: {errors: 0.5%}\n" + course,
+		},
+		promiseCase{
+			name: "AA/gaps", healthy: true, every: time.Second, runs: 20,
+			text: "traffic:\n  rate: 20/s\n" + busy + "  gaps: {every: 5m, for: 20s}\nstable: {errors: 0.5%}\n" + course,
+		},
+		promiseCase{
 			name: "AA/rhythm", healthy: true, every: time.Second, runs: 40,
 			text: "traffic:\n  rate: 20/s\n" + busy + "  rhythm: {period: 1h, swing: 90%}\nstable: {errors: 0.5%}\n" + course,
 		},
@@ -162,8 +170,9 @@ func TestPromise(t *testing.T) {
 		t.Run(strings.ReplaceAll(c.name, " ", "_"), func(t *testing.T) {
 			t.Parallel()
 			got := c.run(t, c.runs)
-			most := int(distuv.Binomial{N: float64(c.runs), P: 0.05}.CDF(0)) // replaced below
-			for most = 0; (distuv.Binomial{N: float64(c.runs), P: 0.05}).CDF(float64(most)) < 1-1e-4; most++ {
+			most := 0
+			for (distuv.Binomial{N: float64(c.runs), P: 0.05}).CDF(float64(most)) < 1-1e-4 {
+				most++
 			}
 			if c.healthy && got.Healthy.RolledBack > most {
 				t.Errorf("of %d healthy runs %d went back by %v, may be %d", c.runs, got.Healthy.RolledBack, got.Healthy.By, most)

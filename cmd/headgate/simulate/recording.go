@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
+	"strconv"
 	"strings"
 	"time"
 
@@ -15,8 +17,9 @@ import (
 )
 
 // A recording has all that a judge was given of one rollout, as JSON lines: a
-// [Header], then an [Interval] for each batch. It has no user's key, only how
-// many users erred first in an epoch. Lines are only ever added, each by one
+// [Header], then an [Interval] for each batch. It has no user's key: it tells how
+// many users erred first in an epoch, and numbers those of the newest answers at
+// random. Lines are only ever added, each by one
 // write; the last may be torn by a crash, and is left out then.
 
 // recordingVersion is the form of recordings. A reader refuses others.
@@ -126,24 +129,26 @@ type armLine struct {
 	FirstErrors       uint64           `json:"first_errors,omitempty"`
 	FirstClientErrors uint64           `json:"first_client_errors,omitempty"`
 	FirstSlow         []uint64         `json:"first_slow,omitempty"`
-	// Last are the newest outcomes: a letter for each, "." good and "a" to "t" bad,
-	// the same letter for the same user and "!" without one. Who they were is not
-	// kept.
-	Last string `json:"last,omitempty"`
+	Last              string           `json:"last,omitempty"` // the newest outcomes: "+k3 -9x"
+	Answers           uint64           `json:"answers,omitempty"`
+	BadAnswers        uint64           `json:"bad_answers,omitempty"`
 }
 
 // Writer writes a recording.
-type Writer struct{ w io.Writer }
+type Writer struct {
+	w    io.Writer
+	salt uint64 // of the numbers that stand for users
+}
 
 // NewWriter writes the header of a new recording.
 func NewWriter(w io.Writer, h Header) (*Writer, error) {
 	h.Version = recordingVersion
-	out := &Writer{w}
+	out := AppendWriter(w)
 	return out, out.line(h)
 }
 
 // AppendWriter goes on with a recording that has its header.
-func AppendWriter(w io.Writer) *Writer { return &Writer{w} }
+func AppendWriter(w io.Writer) *Writer { return &Writer{w: w, salt: rand.Uint64()} }
 
 // Write adds an interval.
 func (w *Writer) Write(i *Interval) error {
@@ -151,7 +156,7 @@ func (w *Writer) Write(i *Interval) error {
 		To: i.Batch.To.Round(0).UTC(), Step: i.Step, Share: i.Share,
 		ControlMirror: i.Control.Mirror, ControlShare: i.Control.Share,
 		Gap: i.Gap, Late: i.Batch.Late, Slow: i.Slow, Did: i.Did,
-		Candidate: lineOf(&i.Batch.Candidate), Stable: lineOf(&i.Batch.Stable),
+		Candidate: w.arm(&i.Batch.Candidate), Stable: w.arm(&i.Batch.Stable),
 	}
 	if !i.Since.IsZero() {
 		since := i.Since.Round(0).UTC()
@@ -171,12 +176,12 @@ func (w *Writer) line(v any) error {
 	return nil
 }
 
-func lineOf(a *compare.Arm) armLine {
+func (w *Writer) arm(a *compare.Arm) armLine {
 	out := armLine{
 		Requests: a.Requests, Errors: a.Errors, ClientErrors: a.ClientErrors,
 		Drawn: a.Drawn, DrawnErrors: a.DrawnErrors, DrawnClientErrors: a.DrawnClientErrors,
 		FirstErrors: a.FirstErrors, FirstClientErrors: a.FirstClientErrors, FirstSlow: a.FirstSlow,
-		Last: letters(a.Last),
+		Last: w.outcomes(a.Last), Answers: a.Answers, BadAnswers: a.BadAnswers,
 	}
 	if a.Latency.N() > 0 {
 		out.Latency = &a.Latency
@@ -184,37 +189,36 @@ func lineOf(a *compare.Arm) armLine {
 	return out
 }
 
-func letters(last []compare.Outcome) string {
+// outcomes writes a sign for each outcome, + good and - bad, with a number that
+// stands for the user, if there is one.
+func (w *Writer) outcomes(last []compare.Outcome) string {
 	var b strings.Builder
-	known := map[uint64]byte{}
-	for _, o := range last[max(0, len(last)-compare.LastOutcomes):] {
-		switch letter, ok := known[o.User]; {
-		case !o.Bad:
-			b.WriteByte('.')
-		case o.User == 0:
-			b.WriteByte('!')
-		case ok:
-			b.WriteByte(letter)
-		default:
-			known[o.User] = 'a' + byte(len(known))
-			b.WriteByte(known[o.User])
+	for i, o := range last[max(0, len(last)-compare.LastOutcomes):] {
+		if i > 0 {
+			b.WriteByte(' ')
+		}
+		if o.Bad {
+			b.WriteByte('-')
+		} else {
+			b.WriteByte('+')
+		}
+		if o.User != 0 {
+			b.WriteString(strconv.FormatUint(mix(o.User^w.salt)>>32|1, 36))
 		}
 	}
 	return b.String()
 }
 
-func outcomes(letters string, keyed bool) ([]compare.Outcome, error) {
-	out := make([]compare.Outcome, 0, len(letters))
-	for _, l := range letters {
-		o := compare.Outcome{Bad: l != '.'}
-		switch {
-		case l == '.' && keyed:
-			o.User = 1
-		case l == '.' || l == '!':
-		case l >= 'a' && l < 'a'+compare.LastOutcomes:
-			o.User = uint64(l) + 1
-		default:
-			return nil, fmt.Errorf("last: %q: must be of the letters . ! a to t", letters)
+func readOutcomes(words string) ([]compare.Outcome, error) {
+	var out []compare.Outcome
+	for _, word := range strings.Fields(words) {
+		o := compare.Outcome{Bad: word[0] == '-'}
+		var err error
+		if len(word) > 1 {
+			o.User, err = strconv.ParseUint(word[1:], 36, 32)
+		}
+		if err != nil || !o.Bad && word[0] != '+' {
+			return nil, fmt.Errorf("last: %q: must be + or - and a number", word)
 		}
 		out = append(out, o)
 	}
@@ -320,20 +324,21 @@ func (l *intervalLine) interval(h *Header) (*Interval, error) {
 		out.Since = *l.Since
 	}
 	var err error
-	if out.Batch.Candidate, err = l.Candidate.arm(h.Keyed); err != nil {
+	if out.Batch.Candidate, err = l.Candidate.arm(); err != nil {
 		return nil, fmt.Errorf("candidate: %w", err)
 	}
-	if out.Batch.Stable, err = l.Stable.arm(h.Keyed); err != nil {
+	if out.Batch.Stable, err = l.Stable.arm(); err != nil {
 		return nil, fmt.Errorf("stable: %w", err)
 	}
 	return out, nil
 }
 
-func (l *armLine) arm(keyed bool) (compare.Arm, error) {
+func (l *armLine) arm() (compare.Arm, error) {
 	out := compare.Arm{
 		Requests: l.Requests, Errors: l.Errors, ClientErrors: l.ClientErrors,
 		Drawn: l.Drawn, DrawnErrors: l.DrawnErrors, DrawnClientErrors: l.DrawnClientErrors,
 		FirstErrors: l.FirstErrors, FirstClientErrors: l.FirstClientErrors, FirstSlow: l.FirstSlow,
+		Answers: l.Answers, BadAnswers: l.BadAnswers,
 	}
 	if l.Errors+l.ClientErrors > l.Requests || l.DrawnErrors+l.DrawnClientErrors > l.Drawn {
 		return out, errors.New("errors: must not be more than the requests")
@@ -342,6 +347,6 @@ func (l *armLine) arm(keyed bool) (compare.Arm, error) {
 		out.Latency.Merge(l.Latency)
 	}
 	var err error
-	out.Last, err = outcomes(l.Last, keyed)
+	out.Last, err = readOutcomes(l.Last)
 	return out, err
 }

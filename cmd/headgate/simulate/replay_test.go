@@ -1,0 +1,227 @@
+package simulate
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/headgate/headgate/compare"
+	"github.com/headgate/headgate/routing"
+	"github.com/headgate/headgate/routing/rollout"
+)
+
+// harmAfter is a rollout whose candidate begins to fail after half an hour.
+const harmAfter = `
+traffic:
+  rate: 40/s
+  users: {number: 5000}
+  gaps: {every: 20m, for: 10s}
+stable: {errors: 0.5%, latency: {median: 40ms, p99: 200ms}}
+candidate: {from: 30m, errors: 6%}
+rollout:
+  steps: [{traffic: 25%, for: 20m}, {traffic: 50%, for: 1h}, {traffic: 100%}]
+  gates:
+    - {metric: error_rate, max: 1%}
+    - {metric: latency_p99, max: 400ms}
+`
+
+// recorded simulates a run of the harmful world and records it.
+func recorded(t *testing.T, s *Scenario) (outcome, []byte) {
+	t.Helper()
+	h := newWorld(s, newPopulation(s.Traffic.Users), true).history(3, 1)
+	j, err := h.judged(0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	trial, _ := j.m.state.Trial()
+	w, err := NewWriter(&out, HeaderOf(&trial, s.Model.Steps, s.Keyed(), begins))
+	if err != nil {
+		t.Fatal(err)
+	}
+	j.record = w.Write
+	end, err := j.run()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return end, out.Bytes()
+}
+
+func replayOf(t *testing.T, recording []byte, m *routing.Model) *Replayed {
+	t.Helper()
+	r, err := NewReader(bytes.NewReader(recording))
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := Replay(r, m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+// TestReplayOfTheSamePolicy finds what happened.
+func TestReplayOfTheSamePolicy(t *testing.T) {
+	s := scenario(t, harmAfter)
+	end, recording := recorded(t, s)
+	if end.end != EndRolledBack {
+		t.Fatalf("the recorded run ended %s", end.end)
+	}
+	got := replayOf(t, recording, s.Model)
+	if got.Would != rollout.PhaseRolledBack || got.Did != rollout.KindRolledBack {
+		t.Errorf("recorded was %q, the same policy would be %q", got.Did, got.Would)
+	}
+	if back := got.Told.Sub(got.From); back != end.at {
+		t.Errorf("the same policy would go back after %v, it went back after %v", back, end.at)
+	}
+	if len(got.Limits) > 0 {
+		t.Errorf("the recording cannot tell %q about the policy by which it was made", got.Limits)
+	}
+	for _, e := range got.Events {
+		if e.What == WhatNote {
+			t.Errorf("the same policy parts from the recording: %s", e.Text)
+		}
+	}
+}
+
+// TestReplayOfOtherPolicies tells how they part from what happened.
+func TestReplayOfOtherPolicies(t *testing.T) {
+	s := scenario(t, harmAfter)
+	end, recording := recorded(t, s)
+	change := func(f func(m *routing.Model)) *routing.Model {
+		m := *s.Model
+		m.Steps, m.Policy.Gates = append([]routing.Step{}, m.Steps...), append([]routing.Gate{}, m.Policy.Gates...)
+		f(&m)
+		return &m
+	}
+	lax := replayOf(t, recording, change(func(m *routing.Model) { m.Policy.Gates[0].Limit = 0.2 }))
+	if lax.Would != rollout.PhaseProgressing {
+		t.Errorf("a limit of 20 %% would have it %q", lax.Would)
+	}
+	hasty := replayOf(t, recording, change(func(m *routing.Model) { m.Steps[0].For = 10 * time.Minute }))
+	if at := first(hasty, WhatWould, "go on to step 2"); at < 10*time.Minute || at >= 20*time.Minute {
+		t.Errorf("a step of 10 min would end after %v", at)
+	}
+	if hasty.Told.Sub(hasty.From) != end.at {
+		t.Errorf("with a shorter first step it would go back after %v, not %v", hasty.Told.Sub(hasty.From), end.at)
+	}
+	slow := replayOf(t, recording, change(func(m *routing.Model) { m.Steps[0].For = 26 * time.Minute }))
+	if at := first(slow, WhatNote, "the recording goes on to step 2"); at != 20*time.Minute {
+		t.Errorf("a step of 26 min parts from the recording after %v", at)
+	}
+	other := replayOf(t, recording, change(func(m *routing.Model) { m.Steps = m.Steps[1:] }))
+	if len(other.Limits) != 1 || !strings.Contains(other.Limits[0], "the recorded steps are used") {
+		t.Errorf("other steps: the limits are %q", other.Limits)
+	}
+}
+
+// first is when the first such event is; negative: there is none.
+func first(r *Replayed, what, begins string) time.Duration {
+	for _, e := range r.Events {
+		if e.What == what && strings.HasPrefix(e.Text, begins) {
+			return e.Time.Sub(r.From)
+		}
+	}
+	return -1
+}
+
+// TestRecordingKeepsEverything writes an interval and reads it back.
+func TestRecordingKeepsEverything(t *testing.T) {
+	in := &Interval{
+		Step: 1, Share: 2_500, Control: routing.Control{Mirror: true, Share: 1_000}, Since: begins.Add(time.Second), Gap: true,
+		Slow: []float64{0, 0.4},
+		Did:  []Deed{{Kind: "paused", Actor: "cli", Reason: "a look"}},
+		Batch: compare.Batch{To: begins.Add(3 * time.Second), Late: true,
+			Candidate: compare.Arm{
+				Requests: 9, Errors: 2, ClientErrors: 1, Drawn: 8, DrawnErrors: 1, DrawnClientErrors: 1,
+				FirstErrors: 1, FirstClientErrors: 1, FirstSlow: []uint64{0, 3},
+				Last:    []compare.Outcome{{User: 1}, {User: 7, Bad: true}, {User: 9, Bad: true}, {User: 7, Bad: true}, {}},
+				Answers: 12, BadAnswers: 4,
+			},
+			Stable: compare.Arm{Requests: 4, Drawn: 4},
+		},
+	}
+	in.Batch.Candidate.Latency.Add(0.2, 7)
+	var file bytes.Buffer
+	trial := routing.Trial{Model: "churn", Rollout: 3, Stable: "v1", Candidate: "v2"}
+	w, err := NewWriter(&file, HeaderOf(&trial, make([]routing.Step, 2), true, begins))
+	if err == nil {
+		err = w.Write(in)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	file.WriteString(`{"to":"2026-01-05T00:00:0`) // torn by a crash
+	r, err := NewReader(&file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := r.Next()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got.Batch.Candidate.Last, in.Batch.Candidate.Last = pattern(got.Batch.Candidate.Last), pattern(in.Batch.Candidate.Last)
+	same := cmp.Comparer(func(a, b compare.Arm) bool {
+		x, _ := a.Latency.MarshalText()
+		y, _ := b.Latency.MarshalText()
+		a.Latency, b.Latency = compare.Arm{}.Latency, compare.Arm{}.Latency
+		return bytes.Equal(x, y) && cmp.Equal(armOf(a), armOf(b))
+	})
+	if diff := cmp.Diff(in, got, same); diff != "" {
+		t.Errorf("written and read back (-written +read):\n%s", diff)
+	}
+	if _, err := r.Next(); !errors.Is(err, io.EOF) {
+		t.Errorf("after the last whole line: %v", err)
+	}
+}
+
+// armOf is an arm without its histogram.
+func armOf(a compare.Arm) []any {
+	return []any{a.Requests, a.Errors, a.ClientErrors, a.Drawn, a.DrawnErrors, a.DrawnClientErrors, a.FirstErrors, a.FirstClientErrors, a.FirstSlow, a.Last, a.Answers, a.BadAnswers}
+}
+
+// pattern numbers the users of outcomes in the order in which they come.
+func pattern(last []compare.Outcome) []compare.Outcome {
+	numbers := map[uint64]uint64{0: 0}
+	for i := range last {
+		o := &last[i]
+		if _, known := numbers[o.User]; !known {
+			numbers[o.User] = uint64(len(numbers))
+		}
+		o.User = numbers[o.User]
+	}
+	return last
+}
+
+// TestBadRecordings are refused with their line.
+func TestBadRecordings(t *testing.T) {
+	const header = `{"headgate_recording":1,"model":"churn","rollout":1,"stable":"v1","candidate":"v2","keyed":false,"started":"2026-01-05T00:00:00Z","steps":[{"kind":"traffic","share":10000,"for_seconds":60}],"gates":[]}` + "\n"
+	for name, c := range map[string]struct{ text, want string }{
+		"nothing":      {"", "line 1: is not the beginning of a recording"},
+		"something":    {"{}\n", "line 1: is not the beginning of a recording"},
+		"newer":        {`{"headgate_recording":9}` + "\n", "line 1: form 9: was written by another headgate; this one reads form 1"},
+		"no steps":     {`{"headgate_recording":1}` + "\n", "line 1: steps: must not be empty"},
+		"step":         {header + `{"to":"2026-01-05T00:00:01Z","step":1}` + "\n", "line 2: step: 1: must be from 0 to 0"},
+		"no time":      {header + `{"step":0}` + "\n", "line 2: to: is missing"},
+		"backwards":    {header + `{"to":"2026-01-05T00:00:02Z"}` + "\n" + `{"to":"2026-01-05T00:00:01Z"}` + "\n", "line 3: to: 2026-01-05T00:00:01Z: must not be before the line above"},
+		"errors":       {header + `{"to":"2026-01-05T00:00:02Z","candidate":{"requests":1,"errors":2}}` + "\n", "line 2: candidate: errors: must not be more than the requests"},
+		"letters":      {header + `{"to":"2026-01-05T00:00:02Z","candidate":{"last":"+1 ?z"}}` + "\n", `line 2: candidate: last: "?z": must be + or - and a number`},
+		"no JSON":      {header + "{\n", "line 2: unexpected end of JSON input"},
+		"no intervals": {header, "the recording has no interval"},
+	} {
+		t.Run(strings.ReplaceAll(name, " ", "_"), func(t *testing.T) {
+			r, err := NewReader(strings.NewReader(c.text))
+			if err == nil {
+				_, err = Replay(r, scenario(t, harmAfter).Model)
+			}
+			if err == nil || err.Error() != c.want {
+				t.Errorf("got %v, want %s", err, c.want)
+			}
+		})
+	}
+}
