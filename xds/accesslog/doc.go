@@ -18,6 +18,11 @@
 // entries are lost until the node is heard of again, and [Sink.Gap] is told. A
 // server that is merely paused breaks no stream and loses nothing.
 //
+// A copy of a request is an entry of its own, of the listener inside Envoy that it
+// passes. One that the breaker of copies dropped is there, too, as
+// [compare.ClassAborted]: it says nothing about the version, but how many of
+// them there are tells how much of the mirror's share is missing.
+//
 // A request that was retried is one entry. The router's flags are those of the
 // last attempt.
 package accesslog

@@ -169,6 +169,7 @@ func TestCopyOnEnvoy(t *testing.T) {
 	if status != http.StatusOK {
 		t.Errorf("status %d: the user got the copy's answer", status)
 	}
+	m.request(http.MethodPost, strings.NewReader("{}"), func(r *http.Request) { r.Header.Del("x-request-id") })
 	m.settled(1)
 	user, copies := m.sink.of(id)
 	if len(user) != 1 || !user[0].Copied || user[0].Mirrored || !user[0].Drawn || user[0].Class != compare.ClassSuccess {
@@ -196,6 +197,10 @@ func TestCopyOnEnvoy(t *testing.T) {
 	}
 	if first.Header.Get("x-headgate-shadow") != "" {
 		t.Error("a client can say that its request is a copy")
+	}
+	ids := [2]string{m.users.Requests()[1].Header.Get("x-request-id"), shadow.Requests()[1].Header.Get("x-request-id")}
+	if _, copies := m.sink.of(ids[0]); ids[0] != ids[1] || len(ids[0]) != 36 || len(copies) != 1 {
+		t.Errorf("ids that Envoy gave: %q, %d copies in the log", ids, len(copies))
 	}
 	first.Header, copied.Header = nil, nil
 	first.At, copied.At = time.Time{}, time.Time{}

@@ -191,6 +191,63 @@ func TestObservation(t *testing.T) {
 	}
 }
 
+// What the name of the route, and what the service said beside it, tell.
+func TestHowItWasChosen(t *testing.T) {
+	h := NewHasher([]byte("secret"))
+	type result struct{ Drawn, Mirrored, Copied bool }
+	for _, tt := range []struct {
+		route, reason string
+		want          result
+	}{
+		{"churn/key", "", result{Drawn: true}},
+		{"churn/cookie", "", result{Drawn: true}},
+		{"churn/draw", "", result{Drawn: true}},
+		{"churn/only", "", result{}},
+		{"churn/current", "", result{}},
+		{"churn/override/0", "", result{}},
+		{"churn/undecided", "", result{}},
+		{"churn/undecided/undecided", "", result{}},
+		{"churn/undecided/override/1", "", result{}},
+		{"churn/undecided/only", "", result{}},
+		{"churn/undecided/key", "", result{Drawn: true}}, // by Envoy itself
+		{"churn/decided", "key", result{Drawn: true}},
+		{"churn/decided", "cookie", result{Drawn: true}},
+		{"churn/decided", "draw", result{Drawn: true}},
+		{"churn/decided", "override", result{}},
+		{"churn/decided", "current", result{}},
+		{"churn/decided", "", result{}},
+		{"churn/key", "override", result{Drawn: true}}, // the service's answer was not followed
+		{"churn/copied/key", "", result{Drawn: true, Copied: true}},
+		{"churn/copied/only", "", result{Copied: true}},
+		{"churn/copied/decided", "draw", result{Drawn: true, Copied: true}},
+		{"churn/copied/undecided/key", "", result{Drawn: true, Copied: true}},
+		{"churn/copied/undecided/undecided", "", result{Copied: true}},
+		{"churn/mirror", "", result{Mirrored: true}},
+		{"mirror/key", "", result{Drawn: true}},
+	} {
+		e := entry()
+		e.CommonProperties.RouteName = tt.route
+		e.CommonProperties.Metadata = &corev3.Metadata{FilterMetadata: map[string]*structpb.Struct{
+			routing.MetadataNamespace: {Fields: map[string]*structpb.Value{routing.MetadataReason: structpb.NewStringValue(tt.reason)}},
+		}}
+		o, _ := observation(e, "one", h)
+		if got := (result{o.Drawn, o.Mirrored, o.Copied}); got != tt.want {
+			t.Errorf("%s %q: %+v, want %+v", tt.route, tt.reason, got, tt.want)
+		}
+	}
+	e := entry()
+	e.CommonProperties.RouteName = "churn/mirror"
+	e.CommonProperties.ResponseFlags = &accesslogv3.ResponseFlags{UpstreamOverflow: true}
+	e.Response.ResponseCode = wrapperspb.UInt32(503)
+	if o, _ := observation(e, "one", h); o.Class != compare.ClassAborted || o.Duration != -1 {
+		t.Errorf("a copy that was dropped: %+v", o)
+	}
+	e.CommonProperties.RouteName = "churn/key"
+	if o, _ := observation(e, "one", h); o.Class != compare.ClassError {
+		t.Errorf("a user's request that was refused: %+v", o)
+	}
+}
+
 // The numbers are stored: they must never change. This one is what openssl
 // says: printf alice | openssl dgst -sha256 -hmac secret
 func TestHasherIsStable(t *testing.T) {
