@@ -49,7 +49,7 @@ type Diff struct {
 	// (labels, texts, missing, types, shapes, status, top-k) it is 1, or 0 when
 	// they are the same. Only comparable pairs have one.
 	Difference  float64
-	Differences []Difference // what disagrees, in the order of stable's answer; the first 100
+	Differences []Difference // what disagrees; the first 100, in a fixed order
 	More        int          // further ones
 	// WithoutTolerance are the places at which numbers outside of [0, 1] differ
 	// and no rule has a tolerance; they were compared exactly. The first ten.
@@ -274,11 +274,15 @@ var volatile = []string{
 // object compares members by name. One that is null is as good as absent, and
 // so is an object of parameters that is empty.
 func (x *comparison) object(i, j int) {
-	left, right := x.a.fields(i), x.b.fields(j)
-	if x.rule().As == AsVector && x.labelled(left, right) {
+	vector := x.rule().As == AsVector
+	if !vector && x.sameNames(i, j) {
+		x.inStep(i, j)
 		return
 	}
-	top := x.all && len(x.path) == 0
+	left, right := x.a.fields(i), x.b.fields(j)
+	if vector && x.labelled(left, right) {
+		return
+	}
 	depth := len(x.path)
 	for len(left) > 0 || len(right) > 0 {
 		f, g := field{value: -1}, field{value: -1}
@@ -295,13 +299,51 @@ func (x *comparison) object(i, j int) {
 		if f.value < 0 {
 			name = g.name
 		}
-		if top && slices.Contains(volatile, name) {
-			continue
-		}
-		x.path = append(x.path[:depth], routing.Segment{Name: name})
-		x.pair(f.value, g.value)
+		x.member(depth, name, f.value, g.value)
 	}
 	x.path = x.path[:depth]
+}
+
+// sameNames tells whether two objects name the same members in the same order,
+// as two versions of a model mostly do.
+func (x *comparison) sameNames(i, j int) bool {
+	if x.a.nodes[i].kids != x.b.nodes[j].kids {
+		return false
+	}
+	end := int(x.a.nodes[i].next)
+	for i, j = i+1, j+1; i < end; i, j = int(x.a.nodes[i+1].next), int(x.b.nodes[j+1].next) {
+		if x.a.nodes[i].escaped || x.b.nodes[j].escaped || string(x.a.raw(i)) != string(x.b.raw(j)) {
+			return false
+		}
+	}
+	return true
+}
+
+// inStep compares the members of two objects one by one. It needs no memory.
+// One that comes twice is compared twice.
+func (x *comparison) inStep(i, j int) {
+	depth, end := len(x.path), int(x.a.nodes[i].next)
+	for i, j = i+1, j+1; i < end; i, j = int(x.a.nodes[i+1].next), int(x.b.nodes[j+1].next) {
+		x.member(depth, x.a.text(i), notNull(x.a, i+1), notNull(x.b, j+1))
+	}
+	x.path = x.path[:depth]
+}
+
+// notNull returns i, or -1 when there is null.
+func notNull(d *document, i int) int {
+	if d.nodes[i].kind == kindNull {
+		return -1
+	}
+	return i
+}
+
+// member compares two members of one name; an index below 0 is none.
+func (x *comparison) member(depth int, name string, i, j int) {
+	if i < 0 && j < 0 || x.all && depth == 0 && slices.Contains(volatile, name) {
+		return
+	}
+	x.path = append(x.path[:depth], routing.Segment{Name: name})
+	x.pair(i, j)
 }
 
 // pair compares two members or elements; an index below 0 is none.
@@ -348,7 +390,7 @@ func (x *comparison) list(i, j int) {
 func (x *comparison) tensors(t, u *tensor) {
 	depth := len(x.path)
 	rule, deeper := x.rule(), x.deeper()
-	if deeper {
+	if deeper && t.size > 0 {
 		x.path = t.place(x.path, 0)
 		if r := x.rule(); r.As == AsVector {
 			rule, deeper = r, false

@@ -47,16 +47,14 @@ func deflated(w io.Writer) io.WriteCloser {
 	return f
 }
 
-// TestHostileAnswers reads what a broken or hostile server may send. No
-// assertion on times of milliseconds is safe on a busy machine: a second is
-// far above what any takes, and far below what one without a bound would.
+// TestHostileAnswers reads what a broken or hostile server may send. The bound
+// on time is far above what any takes on a busy machine, and below what a bomb
+// without a bound would.
 func TestHostileAnswers(t *testing.T) {
-	keys := &strings.Builder{}
-	for i := range 1_000_000 {
-		fmt.Fprintf(keys, `"k%d":1,`, i)
-	}
-	bomb := compressed(t, gzipped, strings.Repeat(" ", 1<<20), 96<<20)
-	big := protocol.Limits{Bytes: 64 << 20}
+	keys := "{" + strings.Repeat(`"k":1,`, 1_000_000) + `"k":1}`
+	// Members of one gzip stream add up: this is 1 GiB of spaces.
+	bomb := bytes.Repeat(compressed(t, gzipped, strings.Repeat(" ", 1<<20), 1), 1<<10)
+	big := protocol.Limits{Bytes: 8 << 20}
 	for _, tc := range []struct {
 		name   string
 		answer protocol.Answer
@@ -67,14 +65,14 @@ func TestHostileAnswers(t *testing.T) {
 		{"only space", protocol.Answer{Body: []byte(" \n")}, protocol.Limits{}, "empty: there is no body"},
 		{"gzip bomb", protocol.Answer{Body: bomb, ContentEncoding: "gzip"}, protocol.Limits{}, "too_large: more than 1048576 bytes"},
 		{"gzip bomb without a header", protocol.Answer{Body: bomb}, protocol.Limits{}, "too_large: more than 1048576 bytes"},
-		{"gzip in gzip", protocol.Answer{Body: compressed(t, gzipped, string(bomb), 1), ContentEncoding: "gzip, gzip"}, big, "too_large: more than 67108864 bytes"},
-		{"compressed nine times", protocol.Answer{Body: bomb, ContentEncoding: strings.Repeat("gzip,", 9)}, protocol.Limits{}, "encoding: compressed 10 times"},
+		{"gzip in gzip", protocol.Answer{Body: compressed(t, gzipped, string(bomb), 1), ContentEncoding: "gzip, gzip"}, big, "too_large: more than 8388608 bytes"},
+		{"compressed nine times", protocol.Answer{Body: bomb[:40], ContentEncoding: strings.Repeat("gzip,", 9)}, protocol.Limits{}, "encoding: compressed 10 times"},
 		{"brotli", protocol.Answer{Body: []byte("x"), ContentEncoding: "br"}, protocol.Limits{}, `encoding: "br" is not gzip, deflate or identity`},
 		{"no gzip", protocol.Answer{Body: []byte("{}"), ContentEncoding: "gzip"}, protocol.Limits{}, "encoding: gzip: unexpected EOF"},
 		{"gzip, cut", protocol.Answer{Body: bomb[:40], ContentEncoding: "gzip"}, big, "encoding: gzip: unexpected EOF"},
 		{"gzip, cut by us", protocol.Answer{Body: bomb[:40], ContentEncoding: "gzip", Truncated: true}, big, "truncated: only the beginning is there"},
-		{"a million keys", protocol.Answer{Body: []byte("{" + keys.String() + `"k":1}`)}, protocol.Limits{}, "too_large: more than 1048576 bytes"},
-		{"a million keys, large bodies allowed", protocol.Answer{Body: []byte("{" + keys.String() + `"k":1}`)}, big, "too_large: more than 262144 values"},
+		{"a million keys", protocol.Answer{Body: []byte(keys)}, protocol.Limits{}, "too_large: more than 1048576 bytes"},
+		{"a million keys, large bodies allowed", protocol.Answer{Body: []byte(keys)}, big, "too_large: more than 262144 values"},
 		{"depth 10,000", protocol.Answer{Body: []byte(strings.Repeat("[", 10_000) + strings.Repeat("]", 10_000))}, protocol.Limits{}, "too_large: nested deeper than 128"},
 		{"depth 10,000, objects", protocol.Answer{Body: []byte(strings.Repeat(`{"a":`, 10_000) + "1" + strings.Repeat("}", 10_000))}, protocol.Limits{}, "too_large: nested deeper than 128"},
 		{"depth a million, allowed", protocol.Answer{Body: []byte(strings.Repeat("[", 1_000_000))}, protocol.Limits{Depth: math.MaxInt}, "too_large: nested deeper than 10000"},
@@ -103,15 +101,15 @@ func TestHostileAnswers(t *testing.T) {
 					t.Errorf("%v, want %s", err, tc.want)
 				}
 			})
-			// A bomb that is allowed 64 MiB takes them, and what growing costs.
+			// What is allowed is taken, more than once while it grows.
 			allowed := uint64(16 << 20)
 			if tc.limits.Bytes > 0 {
-				allowed = 320 << 20
+				allowed = 10 * uint64(tc.limits.Bytes)
 			}
 			if used > allowed {
 				t.Errorf("%d MiB were allocated", used>>20)
 			}
-			if took := time.Since(began); took > 10*time.Second {
+			if took := time.Since(began); took > 30*time.Second {
 				t.Errorf("took %v", took)
 			}
 		})
@@ -126,10 +124,10 @@ func allocated(f func()) uint64 {
 	return after.TotalAlloc - before.TotalAlloc
 }
 
-// TestLargestAnswers reads, compares and checks answers of the largest size
-// that is read, in the forms that cost most.
+// TestLargestAnswers reads, compares and checks large answers in the forms that
+// cost most.
 func TestLargestAnswers(t *testing.T) {
-	const size = 1<<20 - 100
+	const size = 1 << 18
 	fill := func(open, unit, end string) string {
 		return open + strings.Repeat(unit+",", (size-len(open)-len(end))/(len(unit)+1)-1) + unit + end
 	}
@@ -174,10 +172,9 @@ func TestLargestAnswers(t *testing.T) {
 			} else if reason(err) == "" {
 				t.Errorf("%v: not an UnreadableError", err)
 			}
-			if took := time.Since(began); took > 20*time.Second {
+			if took := time.Since(began); took > 60*time.Second {
 				t.Errorf("took %v", took)
 			}
-			t.Logf("%v, %v", time.Since(began), err)
 		})
 	}
 }
@@ -268,7 +265,7 @@ func FuzzAnswers(f *testing.F) {
 		`{"p":0.5,"q":[[1,2],[3]]}`, tensorAnswer("FP32", "[1,2]", "[1,NaN]"), `{"predictions":[{"a":1e999}]}`, `{"outputs":{"a":[1]}}`,
 		`{"choices":[{"index":1,"message":{"content":"a","tool_calls":[{"function":{"name":"f","arguments":"{}"}}]}}],"usage":{"completion_tokens":3}}`,
 		"data: {\"choices\":[{\"delta\":{\"content\":\"a\"}}]}\n\ndata: [DONE]\n\n", `{"data":[{"embedding":"AACAPw=="}]}`,
-		string(binaryAnswer("INT64", []int64{1, 2}, "BYTES", []byte{1, 0, 0, 0, 'a'})), `{"object":"response","output":[{"type":"function_call"}]}`,
+		"[[],[]]", `{"predictions":[[[]],[[]]],"p":[[],[]]}`, string(binaryAnswer("INT64", []int64{1, 2}, "BYTES", []byte{1, 0, 0, 0, 'a'})), `{"object":"response","output":[{"type":"function_call"}]}`,
 	} {
 		f.Add([]byte(s), []byte(s), "$.p")
 		f.Add([]byte(s), []byte(`{"error":"x"}`), "$.predictions[*]")
