@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/headgate/headgate/cmd/demo/screen"
@@ -67,6 +68,7 @@ func (o outcome) wrong() []string {
 	}
 	note(o.status.Phase != want, "the rollout is %s, not %s: %s", o.status.Phase, want, o.status.Reason)
 	note(o.account.Sent == 0, "no request was sent")
+	note(o.status.Phase != want && slices.ContainsFunc(o.status.Gates, ill), "%s breaks a limit too: this machine may be too busy", o.scene.stable.version)
 	if o.scene.back {
 		return append(wrong, o.wrongWithBroken()...)
 	}
@@ -74,6 +76,9 @@ func (o outcome) wrong() []string {
 	note(o.account.Backwards > 0, "users went back to an older version %d times", o.account.Backwards)
 	return wrong
 }
+
+// ill tells whether a gate waits because the stable version breaks its limit.
+func ill(f routing.Finding) bool { return f.Reason == routing.ReasonBaselineIll }
 
 // wrongWithBroken returns what is wrong with a candidate that had to be sent
 // back, and with those who should not have noticed.

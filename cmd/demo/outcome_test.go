@@ -53,6 +53,9 @@ func TestOutcome(t *testing.T) {
 		"sent back": {sentBack, func(*outcome) {}, nil},
 		"still there": {sentBack, func(o *outcome) { o.status = rollout.Status{Phase: rollout.PhaseProgressing, Reason: "waits"} },
 			[]string{"the rollout is progressing, not rolled_back: waits"}},
+		"busy machine": {takenOver, func(o *outcome) {
+			o.status = rollout.Status{Phase: rollout.PhaseProgressing, Reason: "waits", Gates: []routing.Finding{{Reason: routing.ReasonBaselineIll}}}
+		}, []string{"the rollout is progressing, not completed: waits", "v1.0.0 breaks a limit too: this machine may be too busy"}},
 		"others failed": {sentBack, func(o *outcome) { o.account.Failed = 12 }, []string{"3 requests failed that were not answered by v2.0.0"}},
 		"never bad": {sentBack, func(o *outcome) { o.account.Versions[1].FirstBad = time.Time{} },
 			[]string{"v2.0.0 gave no bad answer"}},

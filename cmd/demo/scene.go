@@ -40,7 +40,7 @@ var (
 )
 
 // tooSlow is the limit of the latency gate.
-const tooSlow = 500 * time.Millisecond
+const tooSlow = time.Second
 
 // gates are the same in every scene. The second takes longest to be shown safe:
 // about 8,600 requests at 10 % of the users, 3,500 at 25 %, 1,800 at 50 %, which
@@ -71,9 +71,9 @@ var scenes = []scene{
 	}, {
 		number:    3,
 		title:     "a v2 with slow answers",
-		before:    "A better model, but 1 in 8 of its answers is 800 ms late. headgate is not told.",
+		before:    "A better model, but 1 in 8 of its answers is 1.5 s late. headgate is not told.",
 		stable:    first,
-		candidate: second.with(server.Faults{Delay: 800 * time.Millisecond, SlowRate: 1.0 / 8}),
+		candidate: second.with(server.Faults{Delay: 1500 * time.Millisecond, SlowRate: 1.0 / 8}),
 		shares:    []string{"10%", "25%", "50%", "100%"},
 		back:      true,
 		patience:  tooSlow,

@@ -5,7 +5,7 @@ import (
 	"math"
 	"strconv"
 	"strings"
-	"time"
+	"unicode"
 
 	"github.com/headgate/headgate/routing"
 )
@@ -111,17 +111,16 @@ func figures(f *routing.Finding) string {
 	return text
 }
 
-// span writes an interval: "0.2–1.9%".
+// span writes an interval, the unit once when it is the same: "0.2–1.9%".
 func span(low, high float64, u routing.Unit) string {
 	from, to := amount(low, u), amount(high, u)
-	for _, unit := range []string{"pp", "%", "ms"} {
-		if short, ok := strings.CutSuffix(from, unit); ok && strings.HasSuffix(to, unit) {
-			from = short
-			break
-		}
+	if bare := strings.TrimRightFunc(from, notDigit); from[len(bare):] == to[len(strings.TrimRightFunc(to, notDigit)):] {
+		from = bare
 	}
 	return from + "–" + to
 }
+
+func notDigit(r rune) bool { return !unicode.IsDigit(r) }
 
 // scale draws the interval beside its limit.
 func scale(f *routing.Finding, p Palette) string {
@@ -194,8 +193,8 @@ func amount(v float64, u routing.Unit) string {
 	case routing.UnitRatio:
 		return signed(100*(v-1)) + "%"
 	case routing.UnitSeconds:
-		if math.Abs(v) >= 10 {
-			return time.Duration(v * float64(time.Second)).Round(100 * time.Millisecond).String()
+		if math.Abs(v) >= 0.9995 {
+			return digits(v) + "s"
 		}
 		return digits(1000*v) + "ms"
 	}

@@ -86,18 +86,18 @@ func TestScaleKeepsItsSide(t *testing.T) {
 
 func TestLimit(t *testing.T) {
 	for want, f := range map[string]routing.Finding{
-		"error_rate ≤ 2%":       {Metric: "error_rate", Bound: routing.BoundMax, Limit: 0.02, Unit: routing.UnitRate},
-		"error_rate ≤ +0.5pp":   {Metric: "error_rate", Bound: routing.BoundMaxIncrease, Limit: 0.005, Unit: routing.UnitPoints},
-		"error_rate ≤ +50%":     {Metric: "error_rate", Bound: routing.BoundMaxIncrease, Limit: 1.5, Unit: routing.UnitRatio},
-		"latency_p95 ≤ 250ms":   {Metric: "latency_p95", Bound: routing.BoundMax, Limit: 0.25, Unit: routing.UnitSeconds},
-		"latency_p95 ≤ 12s":     {Metric: "latency_p95", Bound: routing.BoundMax, Limit: 12, Unit: routing.UnitSeconds},
-		"latency_p95 ≤ +20ms":   {Metric: "latency_p95", Bound: routing.BoundMaxIncrease, Limit: 0.02, Unit: routing.UnitSeconds},
-		"accuracy drop ≤ 2pp":   {Metric: "accuracy", Bound: routing.BoundMaxDrop, Limit: 0.02, Unit: routing.UnitPoints},
-		"gross_failure":         {Metric: "gross_failure", HardRule: true},
-		"excess ≤ 40":           {Metric: "excess", Bound: routing.BoundMax, Limit: 40, Unit: routing.UnitCount},
-		"error_rate ≤ 0.01%":    {Metric: "error_rate", Bound: routing.BoundMax, Limit: 0.0001, Unit: routing.UnitRate},
-		"error_rate ≤ 0pp":      {Metric: "error_rate", Bound: routing.BoundMaxIncrease, Unit: routing.UnitPoints},
-		"latency_mean ≤ 1200ms": {Metric: "latency_mean", Bound: routing.BoundMax, Limit: 1.2, Unit: routing.UnitSeconds},
+		"error_rate ≤ 2%":     {Metric: "error_rate", Bound: routing.BoundMax, Limit: 0.02, Unit: routing.UnitRate},
+		"error_rate ≤ +0.5pp": {Metric: "error_rate", Bound: routing.BoundMaxIncrease, Limit: 0.005, Unit: routing.UnitPoints},
+		"error_rate ≤ +50%":   {Metric: "error_rate", Bound: routing.BoundMaxIncrease, Limit: 1.5, Unit: routing.UnitRatio},
+		"latency_p95 ≤ 250ms": {Metric: "latency_p95", Bound: routing.BoundMax, Limit: 0.25, Unit: routing.UnitSeconds},
+		"latency_p95 ≤ 12s":   {Metric: "latency_p95", Bound: routing.BoundMax, Limit: 12, Unit: routing.UnitSeconds},
+		"latency_p95 ≤ +20ms": {Metric: "latency_p95", Bound: routing.BoundMaxIncrease, Limit: 0.02, Unit: routing.UnitSeconds},
+		"accuracy drop ≤ 2pp": {Metric: "accuracy", Bound: routing.BoundMaxDrop, Limit: 0.02, Unit: routing.UnitPoints},
+		"gross_failure":       {Metric: "gross_failure", HardRule: true},
+		"excess ≤ 40":         {Metric: "excess", Bound: routing.BoundMax, Limit: 40, Unit: routing.UnitCount},
+		"error_rate ≤ 0.01%":  {Metric: "error_rate", Bound: routing.BoundMax, Limit: 0.0001, Unit: routing.UnitRate},
+		"error_rate ≤ 0pp":    {Metric: "error_rate", Bound: routing.BoundMaxIncrease, Unit: routing.UnitPoints},
+		"latency_mean ≤ 1.2s": {Metric: "latency_mean", Bound: routing.BoundMax, Limit: 1.2, Unit: routing.UnitSeconds},
 	} {
 		if got := Limit(&f); got != want {
 			t.Errorf("%s, want %s", got, want)
@@ -114,10 +114,11 @@ func TestFigures(t *testing.T) {
 		"12% (0–100%)":        {Verdict: routing.VerdictSafe, Unit: routing.UnitRate, Estimate: ptr(0.1234), Low: ptr(0), High: ptr(1)},
 		"+7.1pp (-0.5–+14pp)": {Verdict: routing.VerdictSafe, Unit: routing.UnitPoints, Estimate: ptr(0.0714), Low: ptr(-0.005), High: ptr(0.14)},
 		"0pp (-1–+1pp)":       {Verdict: routing.VerdictSafe, Unit: routing.UnitPoints, Estimate: ptr(-0.000001), Low: ptr(-0.01), High: ptr(0.01)},
+		"1s (900ms–1.1s)":     {Verdict: routing.VerdictSafe, Unit: routing.UnitSeconds, Estimate: ptr(0.9996), Low: ptr(0.9), High: ptr(1.1)},
 		"402ms (2.9–405ms)":   {Verdict: routing.VerdictSafe, Unit: routing.UnitSeconds, Estimate: ptr(0.4021), Low: ptr(0.00291), High: ptr(0.405)},
 		"2.1ms":               {Verdict: routing.VerdictSafe, Unit: routing.UnitSeconds, Estimate: ptr(0.0021)},
 		"+10% (-10–+20%)":     {Verdict: routing.VerdictSafe, Unit: routing.UnitRatio, Estimate: ptr(1.1), Low: ptr(0.9), High: ptr(1.2)},
-		"15.2s (30ms–1m0.1s)": {Verdict: routing.VerdictSafe, Unit: routing.UnitSeconds, Estimate: ptr(15.21), Low: ptr(0.03), High: ptr(60.1)},
+		"15s (30ms–60s)":      {Verdict: routing.VerdictSafe, Unit: routing.UnitSeconds, Estimate: ptr(15.21), Low: ptr(0.03), High: ptr(60.1)},
 		"no traffic":          {Verdict: routing.VerdictWaiting, Reason: routing.ReasonNoTraffic},
 		"baseline ill":        {Verdict: routing.VerdictWaiting, Reason: routing.ReasonBaselineIll},
 		"not acknowledged":    {Verdict: routing.VerdictWaiting, Reason: routing.ReasonNotAcknowledged},
