@@ -84,7 +84,7 @@ type entry struct {
 func New(ctx context.Context, o Options) (*Controller, error) {
 	c := &Controller{
 		journal: o.Journal, publisher: o.Publisher, prober: o.Prober, judge: o.Judge, log: o.Log,
-		looks: looks{judge: o.Judge, out: make(chan []looked), trials: map[string]int{}}, unkept: map[string]*entry{},
+		looks: looks{judge: o.Judge, out: make(chan lookBatch), trials: map[string]int{}}, unkept: map[string]*entry{},
 		calls: make(chan func()), wakes: make(chan string), probes: make(chan probeResult),
 		done: make(chan struct{}), entries: map[string]*entry{}, watched: map[string]*entry{}, stuck: map[string]*entry{},
 		settled: !o.Journal.Fresh(),
@@ -121,14 +121,10 @@ func (c *Controller) Run(ctx context.Context) error {
 	defer c.listeners.closeAll()
 	c.retry = time.NewTimer(0)
 	c.retry.Stop()
-	var keep <-chan time.Time
 	if c.judge != nil {
 		looking, end := context.WithCancel(ctx)
 		defer end()
 		go c.looks.run(looking)
-		ticker := time.NewTicker(lookEvery)
-		defer ticker.Stop()
-		keep = ticker.C
 	}
 	for {
 		select {
@@ -145,8 +141,6 @@ func (c *Controller) Run(ctx context.Context) error {
 			c.probed(p)
 		case batch := <-c.looks.out:
 			c.judged(batch)
-		case <-keep:
-			c.keepEvidence()
 		case <-c.retry.C:
 			c.again()
 		}

@@ -55,6 +55,7 @@ type gate struct {
 	fleet   *fleet
 	journal *faulty
 	probe   *endpoints
+	judge   *oracle // nil: none
 	stop    func()
 }
 
@@ -62,12 +63,7 @@ type gate struct {
 func start(t *testing.T, j *journal.Memory, f *fleet) *gate {
 	t.Helper()
 	g := &gate{t: t, fleet: f, journal: &faulty{Memory: j}, probe: &endpoints{}}
-	var err error
-	g.Controller, err = rollout.New(t.Context(), rollout.Options{Journal: g.journal, Publisher: f, Prober: g.probe})
-	if err != nil {
-		t.Fatal(err)
-	}
-	g.run()
+	g.open()
 	return g
 }
 

@@ -71,9 +71,9 @@ func sameTrial(a, b *routing.Trial) bool {
 }
 
 // judged takes what came of looks.
-func (c *Controller) judged(batch []looked) {
-	for i := range batch {
-		l := &batch[i]
+func (c *Controller) judged(batch lookBatch) {
+	for i := range batch.looked {
+		l := &batch.looked[i]
 		e := c.entries[l.model]
 		if e == nil || e.trial.watched == nil || e.trial.turn != l.turn {
 			continue
@@ -85,6 +85,9 @@ func (c *Controller) judged(batch []looked) {
 		}
 		e.trial.held = nil
 		c.decide(e, l.judgement)
+	}
+	if batch.end {
+		c.keepEvidence()
 	}
 }
 
@@ -144,7 +147,7 @@ func (c *Controller) addEvidence(records []*Record) {
 }
 
 // keepEvidence writes what was found since the last time. What the journal does
-// not take is tried again with the next.
+// not take is tried again with the next, a second later.
 func (c *Controller) keepEvidence() {
 	if len(c.unkept) == 0 {
 		return

@@ -11,15 +11,15 @@ import (
 // lookEvery is the time between two looks at a model.
 const lookEvery = time.Second
 
-// lookBatch is how many judgements the controller takes at once, so that
+// batchSize is how many judgements the controller takes at once, so that
 // thousands of models do not keep a command waiting.
-const lookBatch = 64
+const batchSize = 64
 
 // looks asks the judge about all models on trial, again and again. It is a
 // goroutine of its own: however long a look takes, the controller goes on.
 type looks struct {
 	judge Judge
-	out   chan []looked
+	out   chan lookBatch
 
 	mu     sync.Mutex
 	trials map[string]int // the turn of each model on trial
@@ -31,6 +31,12 @@ type looked struct {
 	model     string
 	turn      int
 	judgement routing.Judgement
+}
+
+// lookBatch is what came of some looks.
+type lookBatch struct {
+	looked []looked
+	end    bool // of a round: what was found can be written
 }
 
 func (l *looks) set(model string, turn int) {
@@ -71,7 +77,7 @@ func (l *looks) run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case model := <-l.judge.Alarm():
-			l.send(ctx, l.look(nil, model))
+			l.send(ctx, lookBatch{looked: l.look(nil, model)})
 		case <-tick.C:
 			models = l.models(models[:0])
 			l.round(ctx, models)
@@ -86,16 +92,16 @@ func (l *looks) round(ctx context.Context, models []string) {
 	for _, model := range models {
 		select {
 		case alarmed := <-l.judge.Alarm():
-			l.send(ctx, l.look(batch, alarmed))
+			l.send(ctx, lookBatch{looked: l.look(batch, alarmed)})
 			batch = nil
 		default:
 		}
-		if batch = l.look(batch, model); len(batch) >= lookBatch {
-			l.send(ctx, batch)
+		if batch = l.look(batch, model); len(batch) >= batchSize {
+			l.send(ctx, lookBatch{looked: batch})
 			batch = nil
 		}
 	}
-	l.send(ctx, batch)
+	l.send(ctx, lookBatch{batch, true})
 }
 
 func (l *looks) look(batch []looked, model string) []looked {
@@ -106,8 +112,8 @@ func (l *looks) look(batch []looked, model string) []looked {
 	return append(batch, looked{model, turn, l.judge.Look(model, time.Now())})
 }
 
-func (l *looks) send(ctx context.Context, batch []looked) {
-	if len(batch) == 0 {
+func (l *looks) send(ctx context.Context, batch lookBatch) {
+	if len(batch.looked) == 0 && !batch.end {
 		return
 	}
 	select {

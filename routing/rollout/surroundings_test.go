@@ -95,7 +95,11 @@ func (f *fleet) Publish(plan *routing.Plan, hold []string) {
 		if err := m.Split.Validate(); err != nil {
 			panic(err)
 		}
-		all = append(all, m.Model.Name+": "+weights(m.Split))
+		text := m.Model.Name + ": " + weights(m.Split)
+		for _, c := range m.Mirrors {
+			text += fmt.Sprintf(", copies to %s %s", c.Version, c.Share)
+		}
+		all = append(all, text)
 	}
 	f.history = append(f.history, strings.Join(all, "; "))
 	if f.auto {
@@ -182,6 +186,15 @@ func (j *faulty) fail(err error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.err = err
+}
+
+func (j *faulty) KeepEvidence(ctx context.Context, evidence ...rollout.Evidence) error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.err != nil {
+		return j.err
+	}
+	return j.Memory.KeepEvidence(ctx, evidence...)
 }
 
 func (j *faulty) Append(ctx context.Context, records ...*rollout.Record) error {
