@@ -100,8 +100,12 @@ func (c *routeCompiler) weighted(prefix string) *routev3.WeightedCluster {
 // Where the draw of an anonymous user stands.
 const (
 	drawnByEnvoy   = "%REQ(" + routing.HeaderKey + ")%"
-	drawnByService = "%DYNAMIC_METADATA(" + routing.MetadataNamespace + ":" + routing.MetadataKey + ")%"
+	drawnByService = keyInMetadata
 )
+
+// keyInMetadata is what was hashed, where the filter or the ext_proc service
+// keeps it.
+const keyInMetadata = "%DYNAMIC_METADATA(" + routing.MetadataNamespace + ":" + routing.MetadataKey + ")%"
 
 // setCookie makes the draw of an anonymous user last.
 func (c *routeCompiler) setCookie(draw string) *corev3.HeaderValueOption {

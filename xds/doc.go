@@ -66,7 +66,8 @@
 //
 // A copy has the path, the host, the body, the x-request-id and the headers of
 // its request, but for authorization, proxy-authorization, cookie, x-api-key and
-// all of ours. It says [routing.HeaderShadow] "true", and its
+// all of ours. What was hashed for its request stands in its log entry and does
+// not reach the version. It says [routing.HeaderShadow] "true", and its
 // [routing.HeaderVersion] is the version that it is sent to. It goes to the
 // cluster "churn/v2.0.0/mirror", whose endpoint is the internal listener of the
 // same name; from there the route "churn/mirror" leads to the cluster

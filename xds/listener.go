@@ -191,7 +191,7 @@ func mirrorManager(name string, r *routev3.Route, o Options) *hcmv3.HttpConnecti
 			ValidateClusters: wrapperspb.Bool(false), // listeners and clusters come in any order
 			VirtualHosts:     []*routev3.VirtualHost{{Name: name, Domains: []string{"*"}, Routes: []*routev3.Route{r}}},
 		}},
-		HttpFilters: []*hcmv3.HttpFilter{router()},
+		HttpFilters: []*hcmv3.HttpFilter{keepKey(), router()},
 		CommonHttpProtocolOptions: &corev3.HttpProtocolOptions{
 			IdleTimeout:     durationpb.New(time.Hour),
 			MaxHeadersCount: wrapperspb.UInt32(200), // what was added to a request must not make it too large

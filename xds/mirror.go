@@ -14,6 +14,7 @@ import (
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	internalv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/internal_upstream/v3"
 	rawv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/raw_buffer/v3"
 	httpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/upstreams/http/v3"
@@ -126,12 +127,23 @@ func mirrorRoute(m *routing.Model, v *routing.Version, o Options) *routev3.Route
 			Priority:         corev3.RoutingPriority_HIGH,
 			IdleTimeout:      durationpb.New(idle + time.Minute), // the route's own, which would call it the client's silence
 		}},
-		RequestHeadersToAdd: []*corev3.HeaderValueOption{set(routing.HeaderVersion, v.Name)},
+		RequestHeadersToAdd:    []*corev3.HeaderValueOption{set(routing.HeaderVersion, v.Name)},
+		RequestHeadersToRemove: []string{routing.HeaderKey}, // it is kept for the log, see keepKey
 	}
 }
 
-// mirrors are what makes copies of a route's requests.
-func (c *routeCompiler) mirrors() []*routev3.RouteAction_RequestMirrorPolicy {
+// keepKey keeps the key that comes with a copy for the access log. The version
+// is not told: the key may be a part of what copies have no right to.
+func keepKey() *hcmv3.HttpFilter {
+	return &hcmv3.HttpFilter{
+		Name: filterKey,
+		ConfigType: &hcmv3.HttpFilter_TypedConfig{TypedConfig: keyOnRoute(
+			placeOf(routing.SourceHeader, routing.HeaderKey))},
+	}
+}
+
+// mirrors are what makes copies of the requests of r.
+func (c *routeCompiler) mirrors(r *routev3.Route) []*routev3.RouteAction_RequestMirrorPolicy {
 	var policies []*routev3.RouteAction_RequestMirrorPolicy
 	model := c.plan.Model.Name
 	for _, m := range c.plan.Mirrors {
@@ -143,7 +155,7 @@ func (c *routeCompiler) mirrors() []*routev3.RouteAction_RequestMirrorPolicy {
 				RuntimeKey:   mirrorKey(model, m.Version),
 			},
 			DisableShadowHostSuffixAppend: true,
-			RequestHeadersMutations:       copyMutations(),
+			RequestHeadersMutations:       copyMutations(r),
 		})
 	}
 	return policies
@@ -153,14 +165,22 @@ func (c *routeCompiler) mirrors() []*routev3.RouteAction_RequestMirrorPolicy {
 // credentials.
 var secretHeaders = []string{"authorization", "proxy-authorization", "cookie", "x-api-key"}
 
-func copyMutations() []*mutationv3.HeaderMutation {
+// copyMutations make a copy of a request of r. Of our headers it has the key,
+// which goes as far as the internal listener, and the version, which that
+// replaces; the table has removed all others.
+func copyMutations(r *routev3.Route) []*mutationv3.HeaderMutation {
 	var mutations []*mutationv3.HeaderMutation
+	add := func(h *corev3.HeaderValueOption) {
+		mutations = append(mutations, &mutationv3.HeaderMutation{Action: &mutationv3.HeaderMutation_Append{Append: h}})
+	}
 	for _, name := range secretHeaders {
 		mutations = append(mutations, &mutationv3.HeaderMutation{Action: &mutationv3.HeaderMutation_Remove{Remove: name}})
 	}
-	return append(mutations, removePrefix(routing.HeaderPrefix), &mutationv3.HeaderMutation{
-		Action: &mutationv3.HeaderMutation_Append{Append: set(routing.HeaderShadow, "true")},
-	})
+	if r.GetTypedPerFilterConfig()[filterKey] != nil || strings.HasSuffix(r.GetName(), "/"+routeDecided) {
+		add(set(routing.HeaderKey, keyInMetadata))
+	}
+	add(set(routing.HeaderShadow, "true"))
+	return mutations
 }
 
 // copied are the routes, to be tried before r, that serve as r does and make
@@ -184,7 +204,7 @@ func (c *routeCompiler) copied(r *routev3.Route) []*routev3.Route {
 		twin := proto.CloneOf(r)
 		twin.Name = strings.Replace(r.GetName(), "/", "/"+routeCopied+"/", 1)
 		twin.Match.Headers = append(twin.Match.Headers, conditions...)
-		twin.GetRoute().RequestMirrorPolicies = c.mirrors()
+		twin.GetRoute().RequestMirrorPolicies = c.mirrors(r)
 		routes = append(routes, twin)
 	}
 	return routes

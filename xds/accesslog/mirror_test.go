@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/netip"
 	"strings"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/headgate/headgate/compare"
 	"github.com/headgate/headgate/envoy/envoytest"
+	"github.com/headgate/headgate/extproc"
 	"github.com/headgate/headgate/routing"
 	"github.com/headgate/headgate/xds"
 	"github.com/headgate/headgate/xds/accesslog"
@@ -23,14 +25,15 @@ import (
 
 // mirroring is an Envoy with a model in mid-rollout whose requests are copied.
 type mirroring struct {
-	t      *testing.T
-	envoy  *envoytest.Envoy
-	p      *xds.Publisher
-	sink   *notes
-	listen string
-	users  *envoytest.Upstream // v1 and v2
-	model  *routing.Model
-	server struct {
+	t       *testing.T
+	envoy   *envoytest.Envoy
+	p       *xds.Publisher
+	sink    *notes
+	listen  string
+	users   *envoytest.Upstream // v1 and v2
+	model   *routing.Model
+	decider *extproc.Service
+	server  struct {
 		*grpc.Server
 		addr string
 	}
@@ -38,10 +41,12 @@ type mirroring struct {
 
 func newMirroring(t *testing.T, shadow string, mirrors []routing.Mirror, change ...func(bootstrap string) string) *mirroring {
 	t.Helper()
-	m := &mirroring{t: t, sink: &notes{}, users: envoytest.NewUpstream(t, "users")}
-	m.p = xds.NewPublisher(xds.PublisherOptions{RemovalDelay: 500 * time.Millisecond})
+	m := &mirroring{t: t, sink: &notes{}, decider: extproc.New(slog.New(slog.DiscardHandler)), users: envoytest.NewUpstream(t, "users")}
+	m.p = xds.NewPublisher(xds.PublisherOptions{
+		RemovalDelay: 500 * time.Millisecond, Build: xds.Options{DecideTimeout: 5 * time.Second},
+	})
 	r := accesslog.New(accesslog.Options{Sink: m.sink, Hasher: accesslog.NewHasher([]byte("secret"))})
-	server, addr := serve(t, "127.0.0.1:0", m.p, r)
+	server, addr := serve(t, "127.0.0.1:0", m.p, r, func(s *grpc.Server) { m.decider.Register(s) })
 	m.server.Server, m.server.addr = server, addr
 	m.listen = fmt.Sprintf("127.0.0.1:%d", envoytest.FreePort(t))
 	at := func(addr string) []netip.AddrPort { return []netip.AddrPort{netip.MustParseAddrPort(addr)} }
@@ -85,7 +90,10 @@ func (m *mirroring) plan(mirrors []routing.Mirror) *routing.Plan {
 	}
 }
 
-func (m *mirroring) publish(mirrors []routing.Mirror) { m.p.Publish(m.plan(mirrors), nil) }
+func (m *mirroring) publish(mirrors []routing.Mirror) {
+	m.decider.Publish(m.plan(mirrors))
+	m.p.Publish(m.plan(mirrors), nil)
+}
 
 func (m *mirroring) delivered() {
 	m.t.Helper()
@@ -179,7 +187,7 @@ func TestCopyOnEnvoy(t *testing.T) {
 		t.Fatalf("observed of the copy: %+v", copies)
 	}
 	c := copies[0]
-	if c.Version != "v3" || c.Code != 500 || c.Class != compare.ClassError || c.Drawn || c.Copied || c.HasUser || c.Duration < 0 || c.Node != "one" {
+	if c.Version != "v3" || c.Code != 500 || c.Class != compare.ClassError || c.Drawn || c.Copied || c.User != user[0].User || !c.HasUser || c.Duration < 0 || c.Node != "one" {
 		t.Errorf("observed of the copy: %+v", c)
 	}
 	first, copied := m.users.Requests()[0], shadow.Requests()[0]
@@ -206,6 +214,65 @@ func TestCopyOnEnvoy(t *testing.T) {
 	first.At, copied.At = time.Time{}, time.Time{}
 	if diff := cmp.Diff(first, copied); diff != "" {
 		t.Errorf("request (-the user's version +the copy's):\n%s", diff)
+	}
+}
+
+// A copy is known to be of the same user, wherever the key was, and the version
+// never sees it.
+func TestCopiesOfUsers(t *testing.T) {
+	shadow := envoytest.NewUpstream(t, "shadow")
+	mirrors := []routing.Mirror{{Version: "v3", Share: routing.Whole}}
+	m := newMirroring(t, shadow.Addr, mirrors)
+	m.delivered()
+	keep := func(*http.Request) {}
+	const native, asked = routing.DecideNative, routing.DecideExtProc
+	for _, tt := range []struct {
+		key    routing.Key
+		edit   func(*http.Request)
+		none   bool
+		decide routing.DecideMode
+	}{
+
+		{routing.Key{Source: routing.SourceHeader, Name: "x-user-id", Absent: routing.AbsentRequest}, set("x-user-id", "anna"), false, native},
+		{routing.Key{Source: routing.SourceHeader, Name: "authorization", Absent: routing.AbsentRequest}, set("authorization", "anna"), false, native},
+		{routing.Key{Source: routing.SourceHeader, Name: "authorization", Absent: routing.AbsentRequest}, set("authorization", strings.Repeat("a", 2000)), false, native},
+		{routing.Key{Source: routing.SourceCookie, Name: "uid", Absent: routing.AbsentRequest}, set("cookie", "uid=anna; b=c"), false, native},
+		{routing.Key{Absent: routing.AbsentCookie}, set("cookie", "hg=anna"), false, native},
+		{routing.Key{Absent: routing.AbsentCookie}, keep, false, native},
+		{routing.Key{Source: routing.SourceHeader, Name: "x-user-id", Absent: routing.AbsentCurrent}, keep, true, native},
+		{routing.Key{Source: routing.SourceHeader, Name: "authorization", Absent: routing.AbsentRequest}, set("authorization", "anna"), false, asked},
+		{routing.Key{Absent: routing.AbsentCookie}, keep, false, asked},
+		{routing.Key{Source: routing.SourceHeader, Name: "x-user-id", Absent: routing.AbsentCurrent}, keep, true, asked},
+	} {
+		edited := *m.model
+		edited.Key, edited.Decide = tt.key, tt.decide
+		m.model = &edited
+		m.publish(mirrors)
+		m.delivered()
+		if tt.decide == asked {
+			envoytest.Eventually(t, 10*time.Second, "the service decides", func() bool {
+				before := m.decider.Counters().Streams
+				m.request(http.MethodPost, strings.NewReader("{}"))
+				return m.decider.Counters().Streams > before
+			})
+			m.settled(1)
+		}
+		shadow.Forget()
+		id, _ := m.request(http.MethodPost, strings.NewReader("{}"), tt.edit)
+		var user, copies []compare.Observation
+		envoytest.Eventually(t, 10*time.Second, "the entries of "+id, func() bool {
+			user, copies = m.sink.of(id)
+			return len(user) == 1 && len(copies) == 1
+		})
+		if copies[0].User != user[0].User || user[0].HasUser == tt.none || copies[0].HasUser == tt.none {
+			t.Errorf("%+v: user %+v, copy %+v", tt.key, user[0], copies[0])
+		}
+		for name, value := range shadow.Requests()[0].Header {
+			ours := strings.HasPrefix(name, "X-Headgate-") && name != "X-Headgate-Version" && name != "X-Headgate-Shadow"
+			if ours || (name != "X-User-Id" && strings.Contains(value[0], "anna")) {
+				t.Errorf("%+v: the version saw %s: %s", tt.key, name, value)
+			}
+		}
 	}
 }
 
