@@ -120,44 +120,25 @@ func (g *gate) needed(t *Trial) float64 {
 	return g.hoped.needed
 }
 
-// neededOfSpans takes the distributions for what they seem to be. Where two are
-// compared, half of the distance is left to each.
+// neededOfSpans takes the distributions for what they seem to be.
 func (g *gate) neededOfSpans(t *Trial, alpha float64) float64 {
 	ca, st := &t.step.candidate.Latency, &t.step.stable.Latency
-	if g.gate.Bound == routing.BoundMax {
-		return g.neededBelow(ca, g.gate.Limit, alpha)
-	}
-	c, s := g.value(ca, 0, 0).estimate, g.value(st, 0, 0).estimate
-	allowed := s + g.safeLimit()
-	if g.gate.Unit == routing.UnitRatio {
-		allowed = s * g.safeLimit()
-	}
-	if c >= allowed || st.N() == 0 {
+	quantile := g.metric.Kind == KindQuantile
+	switch {
+	case g.gate.Bound == routing.BoundMax && quantile:
+		return stats.QuantileNeeded(ca, g.metric.Quantile, g.gate.Limit, alpha, stats.Below)
+	case g.gate.Bound == routing.BoundMax:
+		return stats.MeanNeeded(ca, g.meanBound(), g.gate.Limit, alpha, stats.Below)
+	case ca.N()+st.N() == 0:
 		return math.Inf(1)
 	}
-	middle := (c + allowed) / 2
-	own := g.neededBelow(ca, middle, alpha/2)
-	other := middle - g.safeLimit()
-	if g.gate.Unit == routing.UnitRatio {
-		other = middle / g.safeLimit()
+	// Of those that were answered, which need not be as the split has it.
+	w := float64(ca.N()) / float64(ca.N()+st.N())
+	m := g.margin(g.safeLimit())
+	if quantile {
+		return w * stats.RelativeQuantileNeeded(ca, st, w, g.metric.Quantile, m, alpha, stats.Below)
 	}
-	// Stable's requests, in the candidate's.
-	theirs := g.neededAbove(st, other, alpha/2) * float64(ca.N()) / float64(st.N())
-	return max(own, theirs)
-}
-
-func (g *gate) neededBelow(h *stats.Histogram, limit, alpha float64) float64 {
-	if g.metric.Kind == KindQuantile {
-		return stats.QuantileNeeded(h, g.metric.Quantile, limit, alpha, stats.Below)
-	}
-	return stats.MeanNeeded(h, g.meanBound(), limit, alpha, stats.Below)
-}
-
-func (g *gate) neededAbove(h *stats.Histogram, limit, alpha float64) float64 {
-	if g.metric.Kind == KindQuantile {
-		return stats.QuantileNeeded(h, g.metric.Quantile, limit, alpha, stats.Above)
-	}
-	return stats.MeanNeeded(h, g.meanBound(), limit, alpha, stats.Above)
+	return w * stats.RelativeMeanNeeded(ca, st, w, g.meanBound(), m, alpha, stats.Below)
 }
 
 // neededCount is a number of requests in two figures, more than there are; 0

@@ -49,7 +49,9 @@ func counted(t *testing.T, evidence []byte) seenBy {
 	type side struct {
 		Requests, Errors, Drawn uint64
 	}
-	var e struct{ Trial struct{ Candidate, Stable side } }
+	var e struct {
+		Trial struct{ Candidate, Stable side }
+	}
 	if err := json.Unmarshal(evidence, &e); err != nil {
 		t.Fatalf("evidence %q: %v", evidence, err)
 	}

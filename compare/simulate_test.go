@@ -1,6 +1,7 @@
 package compare_test
 
 import (
+	"flag"
 	"math"
 	"math/rand/v2"
 	"slices"
@@ -181,6 +182,14 @@ func bursts(at time.Duration) (rate, errs float64) {
 	return 1, 1
 }
 
+// outage is half of all requests that fail from the half hour on.
+func outage(at time.Duration) (rate, errs float64) {
+	if at > 30*time.Minute {
+		return 1, 100
+	}
+	return 1, 1
+}
+
 // rhythm is a day in an hour, with more errors where there is more load.
 func rhythm(at time.Duration) (rate, errs float64) {
 	s := math.Sin(2 * math.Pi * at.Hours())
@@ -191,6 +200,8 @@ func steps(at time.Duration) routing.Share {
 	return []routing.Share{500, 1000, 2500, 5000, 9000}[min(int(at/(12*time.Minute)), 4)]
 }
 
+var runs = flag.Int("runs", 1, "times as many simulated runs")
+
 func TestHealthyIsNotRolledBack(t *testing.T) {
 	gates := []routing.Gate{errorRate(0.01), errorIncrease(0.005), errorRatio(1.5)}
 	for _, c := range []struct {
@@ -198,30 +209,39 @@ func TestHealthyIsNotRolledBack(t *testing.T) {
 		runs  int
 		world func(*rand.Rand) world
 	}{
-		{"half a request a second", 100, func(*rand.Rand) world { return world{perSecond: 0.5, rate: 0.005, share: always(1000)} }},
-		{"2", 100, func(*rand.Rand) world { return world{perSecond: 2, rate: 0.005, share: always(5000)} }},
-		{"20", 60, func(*rand.Rand) world { return world{perSecond: 20, rate: 0.005, share: always(1000)} }},
-		{"200", 60, func(*rand.Rand) world { return world{perSecond: 200, rate: 0.005, share: always(1000)} }},
-		{"2000", 40, func(*rand.Rand) world { return world{perSecond: 2000, rate: 0.005, share: always(1000)} }},
-		{"bursts", 60, func(*rand.Rand) world { return world{perSecond: 200, rate: 0.005, share: always(1000), load: bursts} }},
-		{"bursts, most on the candidate", 60, func(*rand.Rand) world { return world{perSecond: 20, rate: 0.005, share: always(9000), load: bursts} }},
-		{"bursts, few on the candidate", 60, func(*rand.Rand) world { return world{perSecond: 60, rate: 0.005, share: always(200), load: bursts} }},
-		{"rhythm", 60, func(*rand.Rand) world { return world{perSecond: 200, rate: 0.004, share: always(1000), load: rhythm} }},
-		{"steps", 60, func(*rand.Rand) world { return world{perSecond: 200, rate: 0.005, share: steps} }},
-		{"users", 40, func(r *rand.Rand) world {
+		{"half a request a second", 40, func(*rand.Rand) world { return world{perSecond: 0.5, rate: 0.005, share: always(1000)} }},
+		{"2", 40, func(*rand.Rand) world { return world{perSecond: 2, rate: 0.005, share: always(5000)} }},
+		{"20", 25, func(*rand.Rand) world { return world{perSecond: 20, rate: 0.005, share: always(1000)} }},
+		{"200", 25, func(*rand.Rand) world { return world{perSecond: 200, rate: 0.005, share: always(1000)} }},
+		{"2000", 10, func(*rand.Rand) world { return world{perSecond: 2000, rate: 0.005, share: always(1000)} }},
+		{"bursts", 25, func(*rand.Rand) world { return world{perSecond: 200, rate: 0.005, share: always(1000), load: bursts} }},
+		{"bursts, most on the candidate", 25, func(*rand.Rand) world { return world{perSecond: 20, rate: 0.005, share: always(9000), load: bursts} }},
+		{"bursts, few on the candidate", 25, func(*rand.Rand) world { return world{perSecond: 60, rate: 0.005, share: always(200), load: bursts} }},
+		{"both fail from the half hour on", 20, func(*rand.Rand) world {
+			return world{perSecond: 20, rate: 0.005, share: always(1000), load: outage}
+		}},
+		{"both fail, most on the candidate", 20, func(*rand.Rand) world {
+			return world{perSecond: 20, rate: 0.005, share: always(9000), load: outage}
+		}},
+		{"users, both fail", 20, func(r *rand.Rand) world {
+			return world{perSecond: 20, rate: 0.005, share: always(5000), users: newCrowd(r, 2000, 0.3), load: outage}
+		}},
+		{"rhythm", 25, func(*rand.Rand) world { return world{perSecond: 200, rate: 0.004, share: always(1000), load: rhythm} }},
+		{"steps", 25, func(*rand.Rand) world { return world{perSecond: 200, rate: 0.005, share: steps} }},
+		{"users", 20, func(r *rand.Rand) world {
 			return world{perSecond: 20, rate: 0.001, share: always(1000), users: newCrowd(r, 2000, 0.3)}
 		}},
-		{"users in steps, with bursts", 40, func(r *rand.Rand) world {
+		{"users in steps, with bursts", 20, func(r *rand.Rand) world {
 			return world{perSecond: 20, rate: 0.001, share: steps, users: newCrowd(r, 2000, 0.3), load: bursts}
 		}},
-		{"a user who always fails", 40, func(r *rand.Rand) world {
+		{"a user who always fails", 20, func(r *rand.Rand) world {
 			return world{perSecond: 10, rate: 0.001, share: always(5000), users: newCrowd(r, 50, 1)}
 		}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			began := time.Now()
 			wrong := 0
-			for seed := range c.runs {
+			for seed := range c.runs * *runs {
 				r := rand.New(rand.NewPCG(uint64(seed), 4))
 				w := c.world(r)
 				w.harm = fine
@@ -230,9 +250,9 @@ func TestHealthyIsNotRolledBack(t *testing.T) {
 					t.Logf("seed %d: %s after %s", seed, o.metric, o.broken)
 				}
 			}
-			t.Logf("%d of %d, %s a run", wrong, c.runs, time.Since(began)/time.Duration(c.runs))
-			if float64(wrong) > 0.05*float64(c.runs) {
-				t.Errorf("%d of %d healthy candidates were rolled back", wrong, c.runs)
+			t.Logf("%d of %d, %s a run", wrong, c.runs**runs, time.Since(began)/time.Duration(c.runs**runs))
+			if float64(wrong) > 0.05*float64(c.runs**runs) {
+				t.Errorf("%d of %d healthy candidates were rolled back", wrong, c.runs**runs)
 			}
 		})
 	}
@@ -254,22 +274,22 @@ func TestHarmIsFound(t *testing.T) {
 		length time.Duration
 		within time.Duration // from the beginning, in 99 %
 	}{
-		{"x4 at 2 candidate requests a second, 10 %", 100, func(*rand.Rand) world {
+		{"x4 at 2 candidate requests a second, 10 %", 40, func(*rand.Rand) world {
 			return world{perSecond: 20, rate: 0.005, share: always(1000), harm: times(4)}
 		}, time.Hour, time.Hour},
-		{"x4 at 2 candidate requests a second, 50 %", 100, func(*rand.Rand) world {
+		{"x4 at 2 candidate requests a second, 50 %", 40, func(*rand.Rand) world {
 			return world{perSecond: 4, rate: 0.005, share: always(5000), harm: times(4)}
 		}, time.Hour, time.Hour},
-		{"x4 at 10 candidate requests a second, 90 %", 50, func(*rand.Rand) world {
+		{"x4 at 10 candidate requests a second, 90 %", 20, func(*rand.Rand) world {
 			return world{perSecond: 11, rate: 0.005, share: always(9000), harm: times(4)}
 		}, time.Hour, time.Hour},
-		{"x4 at 2 candidate requests a second, users", 50, func(r *rand.Rand) world {
+		{"x4 at 2 candidate requests a second, users", 20, func(r *rand.Rand) world {
 			return world{perSecond: 20, rate: 0.005, share: always(1000), users: newCrowd(r, 50000, 0), harm: times(4)}
 		}, time.Hour, time.Hour},
-		{"x10 after three hours at 2 candidate requests a second", 50, func(*rand.Rand) world {
+		{"x10 after three hours at 2 candidate requests a second", 20, func(*rand.Rand) world {
 			return world{perSecond: 20, rate: 0.002, share: always(1000), harm: late}
 		}, 4 * time.Hour, 3*time.Hour + 45*time.Minute},
-		{"x10 after three hours at 20 candidate requests a second", 50, func(*rand.Rand) world {
+		{"x10 after three hours at 20 candidate requests a second", 20, func(*rand.Rand) world {
 			return world{perSecond: 200, rate: 0.002, share: always(1000), harm: late}
 		}, 4 * time.Hour, 3*time.Hour + 5*time.Minute},
 		{"x10 after three hours of users", 20, func(r *rand.Rand) world {
@@ -278,7 +298,7 @@ func TestHarmIsFound(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			var found []time.Duration
-			for seed := range c.runs {
+			for seed := range c.runs * *runs {
 				r := rand.New(rand.NewPCG(uint64(seed), 9))
 				w := c.world(r)
 				if o := w.play(r, trialOf(10, gates...), c.length); o.broken > 0 && o.broken <= c.within {
@@ -286,11 +306,11 @@ func TestHarmIsFound(t *testing.T) {
 				}
 			}
 			slices.Sort(found)
-			if float64(len(found)) < 0.99*float64(c.runs) {
-				t.Errorf("found in %d of %d", len(found), c.runs)
+			if float64(len(found)) < 0.99*float64(c.runs**runs) {
+				t.Errorf("found in %d of %d", len(found), c.runs**runs)
 			}
 			if len(found) > 0 {
-				t.Logf("found in %d of %d, median %s, last %s", len(found), c.runs, found[len(found)/2], found[len(found)-1])
+				t.Logf("found in %d of %d, median %s, last %s", len(found), c.runs**runs, found[len(found)/2], found[len(found)-1])
 			}
 		})
 	}

@@ -141,17 +141,17 @@ func (g *gate) bounded() bool { return g.metric.Kind != KindMean || g.meanBound(
 func (g *gate) difference(candidate, stable *stats.Histogram, alphaLow, alphaHigh float64) figure {
 	c := g.value(candidate, alphaLow/2, alphaHigh/2)
 	s := g.value(stable, alphaHigh/2, alphaLow/2)
-	if g.gate.Unit == routing.UnitRatio {
-		return figure{ratio(c.estimate, s.estimate), ratio(c.low, s.high), ratio(c.high, s.low)}
+	isRatio := g.gate.Unit == routing.UnitRatio
+	f := figure{estimate: c.estimate - s.estimate}
+	if isRatio {
+		f.estimate = ratio(c.estimate, s.estimate)
 	}
-	return figure{c.estimate - s.estimate, c.low - s.high, c.high - s.low}
+	f.low, f.high = stats.Relative(isRatio, c.low, c.high, s.low, s.high)
+	return f
 }
 
 func ratio(a, b float64) float64 {
-	switch {
-	case math.IsInf(b, 1):
-		return 0
-	case b <= 0:
+	if b <= 0 {
 		return math.Inf(1)
 	}
 	return a / b

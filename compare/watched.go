@@ -25,9 +25,8 @@ type watched struct {
 	floor             time.Time // what began before was counted by another process
 	base              time.Time // the batches' time when the running clock was at began
 	began             time.Duration
-	since             time.Time     // Trial.Since as it was told
-	shifted           time.Duration // by which clocks were set since it was told
-	current, previous []segment     // of the present step, and of the one before
+	since             time.Time // Trial.Since as it was told
+	current, previous []segment // of the present step, and of the one before
 	pending, late     Batch
 	last, stableLast  lastOutcomes
 	keyed             bool
@@ -66,7 +65,7 @@ func (w *watched) watch(j *Judge, t routing.Trial) {
 	since := t.Since.Round(0)
 	if !since.Equal(w.since) {
 		w.stop(j.wall)
-		w.since, w.shifted = since, 0
+		w.since = since
 		if !since.IsZero() {
 			w.current = append(w.current, segment{from: later(since, w.floor)})
 			if len(w.current) > maxSegments {
@@ -104,7 +103,6 @@ func (w *watched) shift(by time.Duration) {
 			segments[i].from, segments[i].to = moved(segments[i].from, by), moved(segments[i].to, by)
 		}
 	}
-	w.shifted += by
 }
 
 func moved(t time.Time, by time.Duration) time.Time {
