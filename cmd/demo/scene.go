@@ -63,9 +63,9 @@ var scenes = []scene{
 	}, {
 		number:    2,
 		title:     "a v2 that fails some requests",
-		before:    "A better model, but 1 in 25 of its answers is an error. headgate is not told.",
+		before:    "A better model, but 1 in 30 of its answers is an error. headgate is not told.",
 		stable:    first,
-		candidate: second.with(server.Faults{FailRate: 1.0 / 25}),
+		candidate: second.with(server.Faults{FailRate: 1.0 / 30}),
 		shares:    []string{"10%", "25%", "50%", "100%"},
 		back:      true,
 	}, {

@@ -15,7 +15,7 @@ const (
 	gateWidth    = 20
 	verdictWidth = 7
 	scaleWidth   = 21 // odd: the limit is in the middle
-	countWidth   = 8
+	countWidth   = 7
 	figuresWidth = Width - gateWidth - verdictWidth - scaleWidth - countWidth - 4
 )
 
@@ -104,20 +104,27 @@ func figures(f *routing.Finding) string {
 	if f.HardRule || f.Estimate == nil {
 		return ""
 	}
-	text := amount(*f.Estimate, f.Unit)
-	if f.Low != nil && f.High != nil {
-		text += " (" + span(*f.Low, *f.High, f.Unit) + ")"
-	}
-	return text
+	return amount(*f.Estimate, f.Unit) + span(f)
 }
 
-// span writes an interval, the unit once when it is the same: "0.2–1.9%".
-func span(low, high float64, u routing.Unit) string {
-	from, to := amount(low, u), amount(high, u)
-	if bare := strings.TrimRightFunc(from, notDigit); from[len(bare):] == to[len(strings.TrimRightFunc(to, notDigit)):] {
-		from = bare
+// span writes an interval, with units only where they differ from the
+// estimate's: " (0.2–1.9)". An end that is not known is left out.
+func span(f *routing.Finding) string {
+	if f.Low == nil && f.High == nil {
+		return ""
 	}
-	return from + "–" + to
+	seen := amount(*f.Estimate, f.Unit)
+	end := func(v *float64) string {
+		if v == nil {
+			return ""
+		}
+		text := strings.TrimPrefix(amount(*v, f.Unit), "+")
+		if bare := strings.TrimRightFunc(text, notDigit); text[len(bare):] == seen[len(strings.TrimRightFunc(seen, notDigit)):] {
+			return bare
+		}
+		return text
+	}
+	return " (" + end(f.Low) + "–" + end(f.High) + ")"
 }
 
 func notDigit(r rune) bool { return !unicode.IsDigit(r) }
@@ -127,8 +134,8 @@ func scale(f *routing.Finding, p Palette) string {
 	cells := []rune(strings.Repeat("·", scaleWidth))
 	limit := scaleWidth / 2
 	low, high := 0, -1
-	if f.Low != nil && f.High != nil && f.Reason != routing.ReasonNotMeasurable && !f.HardRule {
-		low, high = ends(place(f, *f.Low), place(f, *f.High), f.Verdict)
+	if (f.Estimate != nil || f.Low != nil || f.High != nil) && f.Reason != routing.ReasonNotMeasurable && !f.HardRule {
+		low, high = ends(placeOr(f, f.Low, 0), placeOr(f, f.High, scaleWidth-1), f.Verdict)
 		for i := low; i <= high; i++ {
 			cells[i] = '━'
 		}
@@ -156,6 +163,15 @@ func ends(low, high int, v routing.Verdict) (lowest, highest int) {
 		return low, max(low, high)
 	}
 	return low, high
+}
+
+// placeOr returns the column of an end of an interval, or that of an end that
+// is not known.
+func placeOr(f *routing.Finding, v *float64, unknown int) int {
+	if v == nil {
+		return unknown
+	}
+	return place(f, *v)
 }
 
 // place returns the column of a value, from 0 to scaleWidth-1. All values have
