@@ -43,7 +43,7 @@
 //
 // # What the access log holds
 //
-// A key of up to 128 bytes that is a whole header, and a fresh draw, are the
+// A key of up to 48 ASCII characters that is a whole header, and a fresh draw, are the
 // request header [routing.HeaderKey]: the model sees them there, too, and knows
 // nothing more by it. All others are in common_properties.metadata,
 // filter_metadata "headgate", field "key", which reaches no model: see
