@@ -30,7 +30,12 @@ func many(n int) []*routing.Model {
 
 func benched(b *testing.B, j rollout.Journal, models []*routing.Model) *rollout.Controller {
 	b.Helper()
-	c, err := rollout.New(b.Context(), rollout.Options{Journal: j, Publisher: sink{}, Prober: &endpoints{}})
+	return benchedWith(b, rollout.Options{Journal: j, Publisher: sink{}, Prober: &endpoints{}}, models)
+}
+
+func benchedWith(b *testing.B, o rollout.Options, models []*routing.Model) *rollout.Controller {
+	b.Helper()
+	c, err := rollout.New(b.Context(), o)
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -80,6 +85,33 @@ func weight(b *testing.B, c *rollout.Controller) {
 		if _, err := c.Do(b.Context(), rollout.Command{Model: "m00000", Action: action}); err != nil {
 			b.Fatal(err)
 		}
+	}
+}
+
+// BenchmarkLook is a look at a model that moves nothing, from the alarm to the
+// new state, with many others on trial.
+func BenchmarkLook(b *testing.B) {
+	for _, n := range []int{1, 10_000} {
+		b.Run(strconv.Itoa(n), func(b *testing.B) {
+			models := many(n)
+			for _, m := range models {
+				from("v1")(m)
+				release("v2")(m)
+				gates(m)
+			}
+			o := newOracle("w")
+			o.silent = true
+			c := benchedWith(b, rollout.Options{Journal: journal.NewMemory(), Publisher: sink{}, Prober: &endpoints{}, Judge: o}, models)
+			for _, m := range models {
+				if _, err := c.Wait(b.Context(), m.Name, func(s rollout.Status) bool { return s.Weights["v2"] == 10 }); err != nil {
+					b.Fatal(err)
+				}
+			}
+			b.ResetTimer()
+			for range b.N {
+				o.alarm <- "m00000"
+			}
+		})
 	}
 }
 

@@ -15,8 +15,8 @@ import (
 	"github.com/headgate/headgate/routing/rollout"
 )
 
-// mortal is a process that dies at its n-th append: before the journal has it,
-// or after that and before anything is published.
+// mortal is a process that dies at its n-th write of records or evidence:
+// before the journal has it, or after that and before anything is published.
 type mortal struct {
 	*journal.Memory
 	mu      sync.Mutex
@@ -35,14 +35,27 @@ func (m *mortal) Append(ctx context.Context, records ...*rollout.Record) error {
 	if m.dead {
 		return errDead
 	}
+	return m.write(func() error { return m.Memory.Append(ctx, records...) })
+}
+
+func (m *mortal) KeepEvidence(ctx context.Context, evidence ...rollout.Evidence) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.dead {
+		return errDead
+	}
+	return m.write(func() error { return m.Memory.KeepEvidence(ctx, evidence...) })
+}
+
+func (m *mortal) write(fn func() error) error {
 	m.appends++
 	if m.appends != m.dieAt {
-		return m.Memory.Append(ctx, records...)
+		return fn()
 	}
 	m.dead = true
 	m.fleet.unplug()
 	if m.after {
-		return m.Memory.Append(ctx, records...)
+		return fn()
 	}
 	return errDead
 }

@@ -289,7 +289,7 @@ func TestManyTrials(t *testing.T) {
 		o.silent = true
 		g := judged(t, journal.NewMemory(), o)
 		var models []*routing.Model
-		for i := range 300 {
+		for i := range 100 {
 			models = append(models, churn(named(fmt.Sprintf("m%03d", i)), from("v1"), release("v2"), gates))
 		}
 		g.apply(models...)
@@ -300,7 +300,7 @@ func TestManyTrials(t *testing.T) {
 				t.Errorf("%s: %d looks in 10 s", model, n)
 			}
 		}
-		if len(o.looks) != 300 {
+		if len(o.looks) != 100 {
 			t.Errorf("looked at %d models", len(o.looks))
 		}
 		o.mu.Unlock()

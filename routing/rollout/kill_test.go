@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"syscall"
 	"testing"
 	"time"
@@ -28,26 +29,38 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// busy moves a model to and fro for ever, and says after each command what is
-// true.
+// busy moves a model to and fro for ever, by hand and by verdicts, and says after
+// each move what is true.
 func busy(path string) error {
 	j, err := journal.Open(path)
 	if err != nil {
 		return err
 	}
-	f := newAutoFleet()
-	c, err := rollout.New(context.Background(), rollout.Options{Journal: j, Publisher: f, Prober: &endpoints{}})
+	f, o := newAutoFleet(), newOracle("w")
+	c, err := rollout.New(context.Background(), rollout.Options{Journal: j, Publisher: f, Prober: &endpoints{}, Judge: o})
 	if err != nil {
 		return err
 	}
 	go func() { _ = c.Run(context.Background()) }()
-	if err := c.Apply(context.Background(), config(churn(from("v1"), release("v2")))); err != nil {
+	go func() {
+		for range time.Tick(time.Millisecond) {
+			o.alarm <- "churn"
+		}
+	}()
+	if err := c.Apply(context.Background(), config(churn(from("v1"), release("v2"), gates))); err != nil {
 		return err
 	}
 	for {
 		for _, action := range []rollout.Action{
-			rollout.ActionPause, rollout.ActionResume, rollout.ActionSkip, rollout.ActionSkip, rollout.ActionRollback, rollout.ActionRetry,
+			rollout.ActionPause, rollout.ActionResume, rollout.ActionSkip, rollout.ActionSkip, rollout.ActionRollback, rollout.ActionRetry, "",
+			rollout.ActionRetry,
 		} {
+			if action == "" {
+				if err := broken(c, o); err != nil {
+					return err
+				}
+				continue
+			}
 			s, err := c.Do(context.Background(), rollout.Command{Model: "churn", Action: action})
 			if _, refused := err.(rollout.Refused); err != nil && !refused { //nolint:errorlint // the value itself
 				return err
@@ -55,6 +68,15 @@ func busy(path string) error {
 			fmt.Println(told(s.Rollout, s.Phase, s.Step))
 		}
 	}
+}
+
+// broken has the judge roll back, and says so.
+func broken(c *rollout.Controller, o *oracle) error {
+	o.say("b")
+	s, err := c.Wait(context.Background(), "churn", func(s rollout.Status) bool { return s.Phase == rollout.PhaseRolledBack })
+	o.say("w")
+	fmt.Println(told(s.Rollout, s.Phase, s.Step))
+	return err
 }
 
 func told(number int, phase rollout.Phase, step int) string {
@@ -93,9 +115,23 @@ func TestKill(t *testing.T) {
 		if recent := states[max(0, len(states)-5):]; last != "" && !slices.Contains(recent, last) {
 			t.Fatalf("the process said %q, the journal ends with %q", last, recent)
 		}
+		checkKept(t, j, s.Rollout.Number)
 		if err := j.Close(); err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+// checkKept: the evidence is of the last rollout that was looked at.
+func checkKept(t *testing.T, j *journal.Journal, number int) {
+	t.Helper()
+	all, err := j.Evidence(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	kept := all["churn"]
+	if looks, err := strconv.Atoi(string(kept.Data)); kept.Model != "" && (err != nil || looks < 1 || kept.Rollout > number || kept.Rollout < number-1) {
+		t.Fatalf("rollout %d: evidence %+v", number, kept)
 	}
 }
 

@@ -1,7 +1,6 @@
 package rollout
 
 import (
-	"encoding/json"
 	"math"
 	"slices"
 	"strings"
@@ -134,22 +133,13 @@ func told(t *testing.T, way, last []happened) ([]string, State) {
 				continue
 			}
 			text := r.Kind + " by " + r.Actor + ": " + r.Reason
-			if spite := notSafeOf(t, r); spite != "" {
-				text += " [not safe: " + spite + "]"
+			if _, notSafe := Findings(*r); len(notSafe) > 0 {
+				text += " [not safe: " + strings.Join(notSafe, ", ") + "]"
 			}
 			all = append(all, text)
 		}
 	}
 	return all, s
-}
-
-func notSafeOf(t *testing.T, r *Record) string {
-	t.Helper()
-	var d data
-	if err := json.Unmarshal(r.Data, &d); err != nil {
-		t.Fatal(err)
-	}
-	return strings.Join(d.NotSafe, ", ")
 }
 
 // TestVerdicts says who moves the rollout, and in what words.
