@@ -14,8 +14,8 @@ const (
 // Harms are the alternatives that a test for Above bets on, as the factor
 // between what is true and the limit; benefits are those for Below. They are
 // dense near 1, where a wrong bet costs much, and thin where it costs little.
-// The least bets say what can be found at all: a rate within 2 % of its limit
-// never is.
+// The bets nearest to 1 say what can be found at all: a rate between 0.985 and
+// 1.02 of its limit never is.
 var (
 	harms    = []float64{1.04, 1.1, 1.25, 1.6, 2.5, 5, 15, 100}
 	benefits = []float64{0.97, 0.92, 0.82, 0.62, 0.35, 0.1, 0.005}

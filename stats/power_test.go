@@ -20,7 +20,7 @@ func hits(runs int, needed float64, seed uint64, bets int, threshold float64, ad
 		rng := rand.New(rand.NewPCG(seed, uint64(run)))
 		clear(logs)
 		found[run] = math.Inf(1)
-		for n := step; float64(n) < 8*needed; n += step {
+		for n := step; float64(n) < 8*needed && needed < most; n += step {
 			if add(rng, logs, step); Reached(logs, threshold) {
 				found[run] = float64(n)
 				break

@@ -216,6 +216,18 @@ func TestShareAtTheEnds(t *testing.T) {
 	}
 }
 
+func TestShareCountsEachEventAsAUnit(t *testing.T) {
+	for _, m := range margins {
+		if got, want := logShare(m, Above, 0.5, 3, 20, 10), logShare(m, Above, 0.5, 30, 20, 10); got != want {
+			t.Errorf("%+v: log capital %v of 3 units with 30 events, %v of 30", m, got, want)
+		}
+	}
+	low, high := ShareInterval(0.5, 3, 20, 10, false, 0.05, 0.05)
+	if wantLow, wantHigh := ShareInterval(0.5, 30, 20, 10, false, 0.05, 0.05); low != wantLow || high != wantHigh {
+		t.Errorf("[%v, %v] of 3 units with 30 events, [%v, %v] of 30", low, high, wantLow, wantHigh)
+	}
+}
+
 func TestShareGoesOnWhenTheShareChanges(t *testing.T) {
 	s := NewShare(Margin{Points: 0.005}, Above)
 	logs, sum := make([]float64, s.Bets()), make([]float64, s.Bets())
