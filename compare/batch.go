@@ -47,6 +47,35 @@ type Arm struct {
 	Answers, BadAnswers uint64
 }
 
+// Merge adds the next batch of the same step and epoch.
+func (b *Batch) Merge(next *Batch) {
+	b.To = next.To
+	b.Candidate.merge(&next.Candidate)
+	b.Stable.merge(&next.Stable)
+}
+
+func (a *Arm) merge(next *Arm) {
+	a.Requests += next.Requests
+	a.Errors += next.Errors
+	a.ClientErrors += next.ClientErrors
+	a.Drawn += next.Drawn
+	a.DrawnErrors += next.DrawnErrors
+	a.DrawnClientErrors += next.DrawnClientErrors
+	a.Latency.Merge(&next.Latency)
+	a.FirstErrors += next.FirstErrors
+	a.FirstClientErrors += next.FirstClientErrors
+	for i, n := range next.FirstSlow {
+		if i == len(a.FirstSlow) {
+			a.FirstSlow = append(a.FirstSlow, 0)
+		}
+		a.FirstSlow[i] += n
+	}
+	a.Answers += next.Answers
+	a.BadAnswers += next.BadAnswers
+	a.Last = append(a.Last, next.Last...)
+	a.Last = a.Last[max(0, len(a.Last)-LastOutcomes):]
+}
+
 // LastOutcomes is how many of an arm's newest outcomes matter.
 const LastOutcomes = 20
 

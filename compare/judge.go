@@ -13,6 +13,18 @@ import (
 // JudgeOptions are what a [Judge] depends on. The zero value will do.
 type JudgeOptions struct {
 	Log *slog.Logger // nil: nothing is logged
+	// Record is given all that a trial is given, to judge it again by another
+	// policy. It must not wait, nor keep what it is given. Nil: nobody records.
+	Record func(Recorded)
+}
+
+// Recorded is a batch that a trial was given.
+type Recorded struct {
+	Trial *routing.Trial
+	Keyed bool // the split draws users
+	Gap   bool // an Envoy's access log is lost in part: the batch is not all
+	Batch *Batch
+	Slow  []float64 // by gate, in seconds, see [Trial.Epoch]
 }
 
 // Judge takes observations and says what they show of the candidates that it
@@ -26,8 +38,9 @@ type JudgeOptions struct {
 // an answer takes, a candidate whose errors are faster than its good answers
 // looks worse than it is, and so does stable, beside which it is judged.
 type Judge struct {
-	log   *slog.Logger
-	alarm chan string
+	log    *slog.Logger
+	record func(Recorded) // nil: nobody records
+	alarm  chan string
 	// clock returns the time of the wall, and one that no clock change moves.
 	clock func() (wall time.Time, running time.Duration)
 
@@ -71,7 +84,7 @@ func NewJudge(o JudgeOptions) *Judge {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	began := time.Now()
-	j := &Judge{log: o.Log, alarm: make(chan string, alarms)}
+	j := &Judge{log: o.Log, record: o.Record, alarm: make(chan string, alarms)}
 	j.clock = func() (time.Time, time.Duration) {
 		now := time.Now()
 		return now.Round(0), now.Sub(began)

@@ -1,9 +1,29 @@
-// Package compare turns what was seen of a release into evidence: requests
-// and answers become observations, observations become windows, windows become
-// verdicts.
+// Package compare turns what was seen of a release into evidence: requests and
+// answers become observations, observations become windows and batches, and
+// these become findings about a candidate.
 //
-// Here it keeps the counters and latency sketches of each version. What pairs
-// of answers and late outcomes add comes from the packages beneath.
+// The [Ledger] counts what each version answered, to be shown: windows of the
+// last hour, with latency sketches. The [Judge] decides. It takes the same
+// observations, puts each into the step of the rollout in which its request
+// began, and hands what it counted to a [Trial], which is pure and says what is
+// shown of each gate: a limit is broken, is kept, or neither, and why. What a
+// gate may limit is a [Metric]; the registry has those that access logs can
+// measure, and [RegisterMetric] takes others.
+//
+// # What is promised
+//
+// Over a whole rollout, all gates and hard rules together, and however often
+// one looks: a candidate that breaks no gate is called broken with at most the
+// probability false_rollback, and one that breaks a gate has that gate called
+// safe, in a step, with at most false_promotion. That no data came is never a
+// pass and never a fail. README.md tells how, with figures, and what is assumed.
+//
+// # What is left out
+//
+// No clock is asked but by the Judge, nothing is stored but through
+// [routing.Judgement].Evidence, and nothing moves traffic: that is for package
+// rollout, whose interface Judge this package's Judge implements. What pairs of
+// answers and late outcomes add comes from the packages beneath.
 package compare
 
 import "time"

@@ -112,7 +112,7 @@ func (w *world) many(r *rand.Rand, a *compare.Arm, n, p float64) {
 	bad := poisson(r, n*p)
 	a.Requests = bad + poisson(r, n*(1-p))
 	a.Drawn, a.Errors, a.DrawnErrors = a.Requests, bad, bad
-	for i := uint64(0); i < min(a.Requests, compare.LastOutcomes); i++ {
+	for range min(a.Requests, compare.LastOutcomes) {
 		a.Last = append(a.Last, compare.Outcome{Bad: r.Float64() < p})
 	}
 	if w.latency {
@@ -204,6 +204,10 @@ var runs = flag.Int("runs", 1, "times as many simulated runs")
 
 func TestHealthyIsNotRolledBack(t *testing.T) {
 	gates := []routing.Gate{errorRate(0.01), errorIncrease(0.005), errorRatio(1.5)}
+	latencies := []routing.Gate{
+		latencyMax("latency_p99", 0.33), latencyRatio("latency_p99", 1.01), latencyRatio("latency_p50", 1.01),
+		latencyMore("latency_p90", 0.001), latencyMax("latency_mean", 0.114), latencyRatio("latency_mean", 1.01),
+	}
 	for _, c := range []struct {
 		name  string
 		runs  int
@@ -226,6 +230,10 @@ func TestHealthyIsNotRolledBack(t *testing.T) {
 		{"users, both fail", 20, func(r *rand.Rand) world {
 			return world{perSecond: 20, rate: 0.005, share: always(5000), users: newCrowd(r, 2000, 0.3), load: outage}
 		}},
+		{"at the limit", 25, func(*rand.Rand) world { return world{perSecond: 100, rate: 0.01, share: always(2500)} }},
+		{"latencies", 4, func(*rand.Rand) world {
+			return world{perSecond: 60, rate: 0.005, share: steps, load: rhythm, latency: true}
+		}},
 		{"rhythm", 25, func(*rand.Rand) world { return world{perSecond: 200, rate: 0.004, share: always(1000), load: rhythm} }},
 		{"steps", 25, func(*rand.Rand) world { return world{perSecond: 200, rate: 0.005, share: steps} }},
 		{"users", 20, func(r *rand.Rand) world {
@@ -245,6 +253,10 @@ func TestHealthyIsNotRolledBack(t *testing.T) {
 				r := rand.New(rand.NewPCG(uint64(seed), 4))
 				w := c.world(r)
 				w.harm = fine
+				gates := gates
+				if w.latency {
+					gates = latencies
+				}
 				if o := w.play(r, trialOf(10, gates...), time.Hour); o.broken > 0 {
 					wrong++
 					t.Logf("seed %d: %s after %s", seed, o.metric, o.broken)
@@ -340,6 +352,35 @@ func TestFailureOfEverything(t *testing.T) {
 				if o.broken == 0 || o.tenth > 0 && o.broken > o.tenth+c.more {
 					t.Errorf("seed %d: %s after %s and %d bad answers, the tenth came after %s", seed, o.metric, o.broken, o.bad, o.tenth)
 				}
+			}
+		})
+	}
+}
+
+// A candidate that breaks a gate, by whatever little, is called safe in at most
+// the promised part of all steps, however often one looks.
+func TestBadIsNotPromoted(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		gate routing.Gate
+		harm float64
+	}{
+		{"at the limit", errorRate(0.01), 2}, {"at the margin in points", errorIncrease(0.005), 2},
+		{"at the ratio", errorRatio(1.5), 1.5},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			n, wrong := 60**runs, 0
+			for seed := range n {
+				r := rand.New(rand.NewPCG(uint64(seed), 6))
+				w := world{perSecond: 200, rate: 0.005, share: always(2500), harm: func(time.Duration) float64 { return c.harm }}
+				if w.play(r, trialOf(10, c.gate), 20*time.Minute).safe {
+					wrong++
+				}
+			}
+			t.Logf("%d of %d", wrong, n)
+			// Three standard deviations above what is promised.
+			if m := 0.05 * float64(n); float64(wrong) > m+3*math.Sqrt(0.95*m) {
+				t.Errorf("%d of %d bad candidates were called safe", wrong, n)
 			}
 		})
 	}

@@ -30,21 +30,21 @@ type needLook struct {
 }
 
 // coarse is by how many stages the numbers grow before it is thought over.
-const coarse = 5
+const coarse = 2
 
 // stages are those of the step's latencies.
 func (t *Trial) stages() spanLook {
 	return spanLook{stage(t.step.candidate.Latency.N()), stage(t.step.stable.Latency.N())}
 }
 
-// stage is a number that changes whenever n has grown by a fiftieth: intervals
-// of whole distributions are dear, and a look that comes a fiftieth later than
+// stage is a number that changes whenever n has grown by a twentieth: intervals
+// of whole distributions are dear, and a look that comes a twentieth later than
 // it could is as valid.
 func stage(n uint64) int {
-	if n < 100 {
+	if n < 20 {
 		return int(n)
 	}
-	return 100 + int(math.Log(float64(n)/100)/math.Log(1.02))
+	return 20 + int(math.Log(float64(n)/20)/math.Log(1.05))
 }
 
 // figure is an estimate with its confidence sequence.

@@ -258,6 +258,7 @@ func (w *watched) flush(j *Judge, running time.Duration) bool {
 	w.stableLast.take(&w.pending.Stable)
 	if w.late.Candidate.Requests+w.late.Stable.Requests > 0 {
 		w.late.To, w.late.Late = w.pending.To, true
+		w.recorded(j, &w.late)
 		w.trial.Add(&w.late)
 		w.late.reset()
 		w.changed = true
@@ -265,6 +266,7 @@ func (w *watched) flush(j *Judge, running time.Duration) bool {
 	if w.pending.Candidate.Answers+w.pending.Stable.Answers > 0 || !w.pending.empty() {
 		w.changed = true
 	}
+	w.recorded(j, &w.pending)
 	w.trial.Add(&w.pending)
 	w.pending.reset()
 	if w.users.full {
@@ -274,6 +276,15 @@ func (w *watched) flush(j *Judge, running time.Duration) bool {
 	changed := w.changed
 	w.changed = false
 	return changed
+}
+
+// recorded tells whoever records what the trial is about to be given.
+func (w *watched) recorded(j *Judge, b *Batch) {
+	if j.record == nil {
+		return
+	}
+	_, slow := w.trial.Epoch()
+	j.record(Recorded{Trial: &w.trial.now, Keyed: w.trial.keyed, Gap: j.gaps.open.Load() > 0, Batch: b, Slow: slow})
 }
 
 // reset empties a batch and keeps its memory.
