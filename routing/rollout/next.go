@@ -98,6 +98,9 @@ func (t *transition) end() (State, []Effect) {
 	if len(t.refused) > 0 {
 		return t.before, t.refused
 	}
+	if t.idle() {
+		return t.s, nil
+	}
 	if !sameSplit(t.before.Split(), t.s.Split()) || !slices.Equal(t.before.Mirrors(), t.s.Mirrors()) {
 		t.effects = append(t.effects, Publish{})
 	}
@@ -114,6 +117,13 @@ func (t *transition) end() (State, []Effect) {
 		t.effects = append(t.effects, Wake{after})
 	}
 	return t.s, t.effects
+}
+
+// idle tells whether nothing has happened from which anything could follow: most
+// looks of a judge are like that.
+func (t *transition) idle() bool {
+	return len(t.effects) == 0 && !t.ticked && t.probe < 0 && t.s.Wanted == t.before.Wanted && t.s.Phase == t.before.Phase &&
+		t.s.Clock == t.before.Clock && (t.s.Judgement == nil) == (t.before.Judgement == nil)
 }
 
 func sameSplit(a, b routing.Split) bool {
