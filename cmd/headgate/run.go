@@ -34,6 +34,7 @@ func (s *server) run(ctx context.Context) error {
 	g.Go(func() error { return s.controller.Run(work) })
 	g.Go(func() error { return s.files.run(work) })
 	g.Go(func() error { return s.probes.run(work) })
+	g.Go(func() error { return s.records.recorder.run(work, s.controller.Subscribe) })
 	g.Go(func() error { return s.admin.Serve(work, s.adminListener) })
 	g.Go(func() error {
 		if err := s.grpc.Serve(s.grpcListener); err != nil {

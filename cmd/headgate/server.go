@@ -126,7 +126,7 @@ func (s *server) openController(ctx context.Context) error {
 	})
 	s.probes = newProber(s.version)
 	var err error
-	if s.records, err = newRecords(s.state.Path(), s.peerCheck(), s.peerLog); err != nil {
+	if s.records, err = newRecords(s.state.Path(), s.steps, s.peerCheck(), s.peerLog); err != nil {
 		return err
 	}
 	s.controller, err = rollout.New(ctx, rollout.Options{
@@ -166,6 +166,21 @@ func (s *server) version(model, version string) *routing.Version {
 		return nil
 	}
 	return m.Version(version)
+}
+
+// steps returns a model's steps by the configuration in force.
+func (s *server) steps(model string) []routing.Step {
+	if s.files == nil {
+		return nil
+	}
+	cfg := s.files.config()
+	if cfg == nil {
+		return nil
+	}
+	if m := cfg.Model(model); m != nil {
+		return m.Steps
+	}
+	return nil
 }
 
 // listenGRPC takes the address for Envoys.

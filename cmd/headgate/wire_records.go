@@ -20,6 +20,7 @@ import (
 // records takes what Envoys log of each request: it is counted, and judged.
 type records struct {
 	ledger   *compare.Ledger
+	recorder *recorder
 	judge    *compare.Judge
 	receiver *accesslog.Receiver
 }
@@ -41,12 +42,13 @@ func (r *records) Gap(node string, from, to time.Time) {
 
 // newRecords uses the secret of the state folder, so that a user has the same
 // number after a restart.
-func newRecords(state string, check func(ctx context.Context, id string) error, log *slog.Logger) (*records, error) {
+func newRecords(state string, steps func(model string) []routing.Step, check func(ctx context.Context, id string) error, log *slog.Logger) (*records, error) {
 	secret, err := keySecret(filepath.Join(state, "user-key"))
 	if err != nil {
 		return nil, fmt.Errorf("secret for users' keys: %w", err)
 	}
-	r := &records{ledger: compare.NewLedger(compare.Limits{}), judge: compare.NewJudge(compare.JudgeOptions{Log: log})}
+	r := &records{ledger: compare.NewLedger(compare.Limits{}), recorder: newRecorder(state, steps, log)}
+	r.judge = compare.NewJudge(compare.JudgeOptions{Log: log, Record: r.recorder.record})
 	r.receiver = accesslog.New(accesslog.Options{
 		Sink: r, Hasher: accesslog.NewHasher(secret), NodeIDFromPeer: check, Log: log,
 	})
