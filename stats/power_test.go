@@ -271,6 +271,33 @@ func TestRelativeNeeded(t *testing.T) {
 	}
 }
 
+// TestRelativeNeededIsWhatTheIntervalsSay asks two intervals, each at half the
+// level, just before and just after the number that is needed.
+func TestRelativeNeededIsWhatTheIntervalsSay(t *testing.T) {
+	const w, q, alpha = 0.25, 0.99, 0.05
+	s := histogram(lognormals(6, 30000, -2, 0.7)...)
+	slow := histogram(lognormals(7, 30000, -2+math.Log(1.5), 0.7)...)
+	m := Margin{Ratio: 1.1}
+	breach := func(n float64) bool {
+		low, _ := slow.quantileInterval(q, alpha/2, 0, n*w/30000)
+		_, high := s.quantileInterval(q, 0, alpha/2, n*(1-w)/30000)
+		return low > 1.1*high
+	}
+	safe := func(n float64) bool {
+		_, high := s.meanInterval(2, 0, alpha/2, n*w/30000)
+		low, _ := s.meanInterval(2, alpha/2, 0, n*(1-w)/30000)
+		return high <= 1.1*low
+	}
+	n := RelativeQuantileNeeded(slow, s, w, q, m, alpha, Above)
+	if breach(0.99*n) || !breach(1.01*n) {
+		t.Errorf("breach: needed %v, but the intervals do not say so", n)
+	}
+	n = RelativeMeanNeeded(s, s, w, 2, m, alpha, Below)
+	if safe(0.99*n) || !safe(1.01*n) {
+		t.Errorf("safe: needed %v, but the intervals do not say so", n)
+	}
+}
+
 func TestRelative(t *testing.T) {
 	inf := math.Inf(1)
 	for _, c := range []struct {
