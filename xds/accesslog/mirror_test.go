@@ -42,9 +42,7 @@ type mirroring struct {
 func newMirroring(t *testing.T, shadow string, mirrors []routing.Mirror, change ...func(bootstrap string) string) *mirroring {
 	t.Helper()
 	m := &mirroring{t: t, sink: &notes{}, decider: extproc.New(slog.New(slog.DiscardHandler)), users: envoytest.NewUpstream(t, "users")}
-	m.p = xds.NewPublisher(xds.PublisherOptions{
-		RemovalDelay: 500 * time.Millisecond, Build: xds.Options{DecideTimeout: 5 * time.Second},
-	})
+	m.p = newPublisher()
 	r := accesslog.New(accesslog.Options{Sink: m.sink, Hasher: accesslog.NewHasher([]byte("secret"))})
 	server, addr := serve(t, "127.0.0.1:0", m.p, r, func(s *grpc.Server) { m.decider.Register(s) })
 	m.server.Server, m.server.addr = server, addr
@@ -76,6 +74,12 @@ func newMirroring(t *testing.T, shadow string, mirrors []routing.Mirror, change 
 		return resp.StatusCode == http.StatusOK
 	})
 	return m
+}
+
+func newPublisher() *xds.Publisher {
+	return xds.NewPublisher(xds.PublisherOptions{
+		RemovalDelay: 500 * time.Millisecond, Build: xds.Options{DecideTimeout: 5 * time.Second},
+	})
 }
 
 func (m *mirroring) plan(mirrors []routing.Mirror) *routing.Plan {
@@ -414,7 +418,7 @@ func TestMirrorsSurviveARestart(t *testing.T) {
 	m.delivered()
 	m.settled(1)
 	m.server.Stop()
-	m.p = xds.NewPublisher(xds.PublisherOptions{})
+	m.p = newPublisher()
 	m.publish(mirrors)
 	serve(t, m.server.addr, m.p, accesslog.New(accesslog.Options{Sink: m.sink, Hasher: accesslog.NewHasher([]byte("secret"))}))
 	m.delivered()
