@@ -227,9 +227,10 @@ func (s screen) simulation(w *strings.Builder, scenario *simulate.Scenario, r *s
 	for i := range r.Rules {
 		rows = append(rows, simulationRow(&r.Rules[i], r))
 	}
-	s.table(w, "", []string{"RULE", "FALSE ROLLBACK", "95 %", "FINISHED IN", "UNDECIDED",
-		"FALSE PROMOTION", "95 %", "BACK IN", "99 % IN", "UNDECIDED"}, rows)
+	s.table(w, "", []string{"RULE", "FALSE ROLLBACK", "DONE IN", "OPEN", "FALSE PROMOTION", "BACK IN", "99 % IN", "OPEN"}, rows)
 	w.WriteByte('\n')
+	w.WriteString(s.paint(faint, `In parentheses: 95 % intervals. DONE IN, BACK IN: medians, of healthy runs that were promoted and from
+the first harm on. OPEN: neither promoted nor back when the time was over, or paused.`) + "\n")
 	for i := range r.Rules {
 		w.WriteString(s.paint(faint, r.Rules[i].Rule+": "+r.Rules[i].About) + "\n")
 	}
@@ -238,24 +239,23 @@ func (s screen) simulation(w *strings.Builder, scenario *simulate.Scenario, r *s
 func simulationRow(rule *simulate.RuleResult, r *simulate.Result) []cell {
 	return []cell{
 		text(rule.Rule),
-		promised(rule.FalseRollback, rule.FalseRollbackLow, r.FalseRollback),
-		number(confidence(rule.FalseRollbackLow, rule.FalseRollbackHigh)),
+		promised(rule.FalseRollback, rule.FalseRollbackLow, rule.FalseRollbackHigh, r.FalseRollback),
 		number(took(rule.MedianSecondsToPromotion)),
 		number(undecided(&rule.Healthy, r.Runs)),
-		promised(rule.FalsePromotion, rule.FalsePromotionLow, r.FalsePromote),
-		number(confidence(rule.FalsePromotionLow, rule.FalsePromotionHigh)),
+		promised(rule.FalsePromotion, rule.FalsePromotionLow, rule.FalsePromotionHigh, r.FalsePromote),
 		number(took(rule.MedianSecondsToRollback)),
 		number(took(rule.P99SecondsToRollback)),
 		number(undecided(&rule.Harmful, r.Runs)),
 	}
 }
 
-// promised is red when it is surely more than was promised.
-func promised(got, low *float64, promise float64) cell {
+// promised is a part with its interval, red when it is surely more than was
+// promised.
+func promised(got, low, high *float64, promise float64) cell {
 	if got == nil {
 		return number("-")
 	}
-	c := number(percent(100 * *got))
+	c := number(fmt.Sprintf("%s (%.3g-%.3g)", percent(100**got), 100**low, 100**high))
 	switch {
 	case *low > promise:
 		return c.in(red)
@@ -263,13 +263,6 @@ func promised(got, low *float64, promise float64) cell {
 		return c.in(green)
 	}
 	return c
-}
-
-func confidence(low, high *float64) string {
-	if low == nil || high == nil {
-		return "-"
-	}
-	return fmt.Sprintf("%s-%s", strings.TrimSuffix(percent(100**low), "%"), percent(100**high))
 }
 
 func took(s *float64) string {

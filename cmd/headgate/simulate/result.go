@@ -120,7 +120,9 @@ func (r *runner) rule(i int, name, about string, breaks bool) RuleResult {
 			promoted = append(promoted, o.at.Seconds())
 		}
 	}
-	out.FalseRollback, out.FalseRollbackLow, out.FalseRollbackHigh = part(out.Healthy.RolledBack, r.o.Runs)
+	if r.world[0] != nil {
+		out.FalseRollback, out.FalseRollbackLow, out.FalseRollbackHigh = part(out.Healthy.RolledBack, r.o.Runs)
+	}
 	out.MedianSecondsToPromotion = quantileOf(promoted, 0.5)
 	if r.world[1] == nil {
 		return out

@@ -6,9 +6,10 @@ import (
 	"runtime"
 	"slices"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 )
 
 // Headgate is the name of the rule that is simulated beside those of [Rules].
@@ -24,6 +25,8 @@ type Options struct {
 	// to see; 0: a second at first, and up to a minute when nothing has changed
 	// for long. Looks apart cost power, never the promise.
 	Every time.Duration
+	// OnlyHarmful leaves the healthy world out.
+	OnlyHarmful bool
 	// Workers is how many runs there are at once; 0: as many as processors.
 	Workers int
 	// Progress is told how many of the runs are done. It may be called from any
@@ -49,6 +52,7 @@ type runner struct {
 	rules []Rule
 	world [2]*world // healthy, harmful
 	ends  [2][][]outcome
+	done  atomic.Int64
 }
 
 // Run simulates the scenario. It ends with ctx's error when that is done.
@@ -61,16 +65,15 @@ func Run(ctx context.Context, s *Scenario, o Options) (*Result, error) {
 		return nil, fmt.Errorf("runs: %d: must be at least 1", o.Runs)
 	}
 	people := newPopulation(s.Traffic.Users)
-	worlds := 1
-	if s.harms() {
-		worlds = 2
-	}
-	for i := range worlds {
+	for i, wanted := range []bool{!o.OnlyHarmful, s.harms()} {
+		if !wanted {
+			continue
+		}
 		r.world[i] = newWorld(s, people, i == 1)
 		r.ends[i] = make([][]outcome, o.Runs)
-	}
-	if err := r.all(ctx, worlds*o.Runs); err != nil {
-		return nil, err
+		if err := r.all(ctx, i); err != nil {
+			return nil, err
+		}
 	}
 	return r.result(), nil
 }
@@ -95,42 +98,42 @@ func (r *runner) choose() error {
 	return nil
 }
 
-// all runs everything. What a run gives depends on its number only, so it does
-// not matter who runs it.
-func (r *runner) all(ctx context.Context, runs int) error {
+// all runs everything in one world. What a run gives depends on its number
+// only, so it does not matter who runs it.
+func (r *runner) all(ctx context.Context, world int) error {
 	workers := r.o.Workers
 	if workers <= 0 {
 		workers = runtime.GOMAXPROCS(0)
 	}
-	var next, done atomic.Int64
-	var wg sync.WaitGroup
-	var once sync.Once
-	var failed error
-	for range min(workers, runs) {
-		wg.Go(func() {
-			for ctx.Err() == nil {
+	var next atomic.Int64
+	g, ctx := errgroup.WithContext(ctx)
+	for range min(workers, r.o.Runs) {
+		g.Go(func() error {
+			for {
 				i := int(next.Add(1)) - 1
-				if i >= runs {
-					return
+				if i >= r.o.Runs || ctx.Err() != nil {
+					return ctx.Err()
 				}
-				ends, err := r.one(i/r.o.Runs, i%r.o.Runs)
+				ends, err := r.one(world, i)
 				if err != nil {
-					once.Do(func() { failed = err })
-					next.Store(int64(runs))
-					return
+					return err
 				}
-				r.ends[i/r.o.Runs][i%r.o.Runs] = ends
-				if n := int(done.Add(1)); r.o.Progress != nil {
-					r.o.Progress(n, runs)
+				r.ends[world][i] = ends
+				if done := int(r.done.Add(1)); r.o.Progress != nil {
+					r.o.Progress(done, r.worlds()*r.o.Runs)
 				}
 			}
 		})
 	}
-	wg.Wait()
-	if failed == nil {
-		failed = ctx.Err()
+	return g.Wait()
+}
+
+// worlds is how many worlds are simulated.
+func (r *runner) worlds() int {
+	if r.o.OnlyHarmful || !r.s.harms() {
+		return 1
 	}
-	return failed
+	return 2
 }
 
 // one runs all rules on one history.
