@@ -84,14 +84,16 @@ func (p *performance) startTraffic(ctx context.Context) (stop func(), err error)
 
 // stayOn goes on with traffic after the summary, until it is interrupted.
 func (p *performance) stayOn(ctx context.Context) error {
+	next := "and change `release:` in " + p.conf + "\nto go back the way it came, with rollback, pause or resume in between.\n"
+	if p.scene.back {
+		next = "and " + p.headgate + " retry " + modelName + " --admin " + p.admin + "\nto see it come back once more.\n"
+	}
 	p.screen.Print(fmt.Sprintf(`It goes on until Ctrl-C. Try in another terminal:
   %[1]s status %[2]s --watch --admin %[3]s
   %[1]s explain %[2]s --admin %[3]s
   %[1]s history %[2]s --admin %[3]s
-  curl -i %[4]s -H 'canary: true' -d @%[6]s
-and change `+"`release:`"+` in %[5]s
-to go back the way it came, with rollback, pause or resume in between.
-`, p.headgate, modelName, p.admin, p.address, p.conf, filepath.Join(p.dir, requestFile)))
+  curl -i %[4]s -H 'canary: true' -d @%[5]s
+`, p.headgate, modelName, p.admin, p.address, filepath.Join(p.dir, requestFile)) + next)
 	p.ledger = traffic.NewLedger(p.scene.stable.version, p.scene.candidate.version)
 	stop, err := p.startTraffic(ctx)
 	if err != nil {

@@ -296,6 +296,7 @@ func TestNews(t *testing.T) {
 		"paused":     {second, paused, []string{"paused at 10%"}, "100%"},
 		"refused":    {second, refused, []string{"an Envoy refused the weights: bad route"}, "100%"},
 		"shown":      {second, shown, []string{"0 of 300 failed: safe"}, "100%"},
+		"found so":   {rollout.Status{Rollout: 1, Step: 1}, shown, nil, "100%"},
 		"known":      {shown, shown, nil, "100%"},
 		"ends":       {unknown, shown, []string{"0 of 300 failed: safe", "step 2 of 2: 100% of the users to v2"}, "100%"},
 		"anew":       {earlier, shown, []string{"step 2 of 2: 100% of the users to v2"}, "100%"},

@@ -33,6 +33,9 @@ func news(before, after rollout.Status) []string {
 // verdicts says which gates have shown something since the status before, in
 // headgate's words.
 func verdicts(before, after rollout.Status) []string {
+	if before.Phase == "" {
+		return nil // it was shown before anyone looked
+	}
 	known := map[string]routing.Verdict{}
 	for i := range before.Gates {
 		known[screen.Limit(&before.Gates[i])] = before.Gates[i].Verdict

@@ -66,7 +66,7 @@ func TestScenesOnEnvoy(t *testing.T) {
 			t.Cleanup(func() { gates = usual })
 			gates = tc.gates
 			prepare(t, "")
-			code, stdout, stderr := demo(t, "--headgate", headgate, "--envoy", envoy, "--step", "2s", "--rate", "250", "--scene", tc.scenes)
+			code, stdout, stderr := demo(t, "--headgate", headgate, "--envoy", envoy, "--step", "1s", "--rate", "300", "--scene", tc.scenes)
 			if code != exitFine || stderr != "" {
 				t.Fatalf("exit code %d\n%s\n%s", code, stdout, stderr)
 			}
