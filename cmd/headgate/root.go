@@ -125,6 +125,6 @@ headgate that runs.`,
 	root.AddCommand(p.runCommand(), p.serveCommand())
 	root.AddCommand(p.statusCommand(), p.explainCommand(), p.historyCommand(), p.envoysCommand(), p.configCommand(), p.versionCommand())
 	root.AddCommand(p.actionCommands()...)
-	root.AddCommand(p.validateCommand(), p.simulateCommand(), p.schemaCommand(), p.bootstrapCommand(), p.compareCommand())
+	root.AddCommand(p.validateCommand(), p.simulateCommand(), p.planCommand(), p.schemaCommand(), p.bootstrapCommand(), p.compareCommand())
 	return root
 }

@@ -138,6 +138,9 @@ func (p *program) simulate(ctx context.Context, file string, o *simulateFlags) e
 
 // scenarioError makes every mistake of a file a line of its own.
 func scenarioError(err error) error {
+	if err == nil {
+		return nil
+	}
 	var mistakes config.Errors
 	if !errors.As(err, &mistakes) {
 		return err

@@ -225,15 +225,17 @@ func (p *planner) findings(d time.Duration, i int, harm float64) []routing.Findi
 	}
 	trial := compare.NewTrial(t, p.l.Keyed)
 	e := newExpected(p, d, i, harm)
-	// In parts: users are counted once an hour, and what is slow is only known
-	// when something has been seen.
-	parts := max(8, int(d/(15*time.Minute)))
-	parts = min(parts, 400)
+	// In parts: users are counted once an hour, what is slow is only known when
+	// something has been seen, and a breach is one whenever it is seen.
+	parts := min(max(17, int(d/(7*time.Minute))), 401)
+	var found []routing.Finding
 	for k := 1; k <= parts; k++ {
 		_, slow := trial.Epoch()
-		trial.Add(e.batch(begins.Add(d*time.Duration(k)/time.Duration(parts)), float64(k)/float64(parts), slow))
+		at := begins.Add(d * time.Duration(k) / time.Duration(parts))
+		trial.Add(e.batch(at, float64(k)/float64(parts), slow))
+		found = trial.Verdicts(at).Findings
 	}
-	return trial.Verdicts(begins.Add(d)).Findings
+	return found
 }
 
 // expected are the numbers that are to be expected of a time.
@@ -243,14 +245,14 @@ type expected struct {
 }
 
 type expectedArm struct {
-	total  [3]float64 // requests, errors, client errors
-	given  [3]uint64  // of them, so far
-	sums   []float64  // parts of the latencies up to each bin
-	values []float64  // of the bins, in seconds
-	bins   []uint64   // given so far
-	scale  float64    // of the latencies
-	users  float64    // 0: no bound
-	copied bool       // nobody sees the answers
+	total   [3]float64 // requests, errors, client errors
+	given   [3]uint64  // of them, so far
+	sums    []float64  // parts of the latencies up to each bin
+	values  []float64  // of the bins, in seconds
+	batches int        // so far
+	scale   float64    // of the latencies
+	users   float64    // 0: no bound
+	copied  bool       // nobody sees the answers
 }
 
 func newExpected(p *planner, d time.Duration, i int, harm float64) *expected {
@@ -268,10 +270,10 @@ func newExpected(p *planner, d time.Duration, i int, harm float64) *expected {
 		if arm == candidate && i >= 0 && harm > 0 {
 			power = 1 - planPower
 			m, _ := compare.LookupMetric(p.m.Policy.Gates[i].Metric)
-			switch {
-			case m.Event == compare.EventError:
+			switch m.Event {
+			case compare.EventError:
 				errors = harm
-			case m.Event == compare.EventClientError:
+			case compare.EventClientError:
 				client = harm
 			default:
 				a.scale = harm
@@ -311,7 +313,6 @@ func (a *expectedArm) spread(h *stats.Histogram) {
 		a.values = append(a.values, a.scale*(low+high)/2)
 		a.sums = append(a.sums, sum)
 	})
-	a.bins = make([]uint64, len(a.values))
 }
 
 // batch is what comes until a part of the time is over.
@@ -349,21 +350,25 @@ func (a *expectedArm) next(out *compare.Arm, part float64, keyed bool, slow []fl
 	}
 }
 
-// answer gives each request a latency, so that what was given is as near to the
-// distribution as whole numbers can be.
+// answer gives the requests of a batch latencies that are evenly spread over the
+// distribution, each batch at other places of it.
 func (a *expectedArm) answer(out *compare.Arm) {
 	if len(a.values) == 0 {
 		return
 	}
-	total := float64(a.given[0])
+	const golden = 0.6180339887498949 // its multiples are spread evenly
+	a.batches++
+	_, offset := math.Modf(float64(a.batches) * golden)
+	n := float64(out.Drawn)
 	var before uint64
 	for k, sum := range a.sums {
-		upTo := uint64(math.Round(sum * total))
-		want := upTo - before
-		before = upTo
-		if want > a.bins[k] {
-			out.Latency.Add(a.values[k], want-a.bins[k])
-			a.bins[k] = want
+		upTo := uint64(math.Floor(min(sum, 1)*n + offset))
+		if k == len(a.sums)-1 {
+			upTo = out.Drawn
+		}
+		if upTo = min(upTo, out.Drawn); upTo > before {
+			out.Latency.Add(a.values[k], upTo-before)
+			before = upTo
 		}
 	}
 }

@@ -19,12 +19,15 @@ type argo struct {
 	failureLimit int // 0 is the default of Argo Rollouts, 3 what its examples have
 }
 
+// Name is that of a Rule.
 func (a argo) Name() string { return a.name }
 
+// About says what it does.
 func (a argo) About() string {
 	return fmt.Sprintf("each gate is measured on every single minute; back when more than %d measurements of one have failed", a.failureLimit)
 }
 
+// Begin begins a rollout.
 func (a argo) Begin(p *routing.Policy) Watcher {
 	c := checks(p)
 	return &argoRun{a, c, make([]int, len(c))}
@@ -36,6 +39,7 @@ type argoRun struct {
 	failed []int
 }
 
+// Minute decides.
 func (a *argoRun) Minute(m *Minute) Decision {
 	for i := range a.checks {
 		if passed, known := a.checks[i].passed(m); known && !passed {
@@ -57,12 +61,15 @@ type flagger struct{}
 // flaggerThreshold is `threshold` of Flagger's examples.
 const flaggerThreshold = 5
 
+// Name is that of a Rule.
 func (flagger) Name() string { return "flagger" }
 
+// About says what it does.
 func (flagger) About() string {
 	return fmt.Sprintf("each gate is checked on every single minute, no requests fail it; a failed check halts, back with the %dth", flaggerThreshold)
 }
 
+// Begin begins a rollout.
 func (flagger) Begin(p *routing.Policy) Watcher { return &flaggerRun{checks: checks(p)} }
 
 type flaggerRun struct {
@@ -70,6 +77,7 @@ type flaggerRun struct {
 	failed int
 }
 
+// Minute decides.
 func (f *flaggerRun) Minute(m *Minute) Decision {
 	for i := range f.checks {
 		if passed, known := f.checks[i].passed(m); known && passed {
@@ -93,12 +101,15 @@ type zTest struct{}
 // zLimit is the 95 % quantile of the standard normal distribution.
 const zLimit = 1.6448536269514722
 
+// Name is that of a Rule.
 func (zTest) Name() string { return "z-test" }
 
+// About says what it does.
 func (zTest) About() string {
 	return "a test of two proportions on all since the beginning, every minute; back at p < 0.05"
 }
 
+// Begin begins a rollout.
 func (zTest) Begin(p *routing.Policy) Watcher { return &zRun{checks: checks(p)} }
 
 type zRun struct {
@@ -106,6 +117,7 @@ type zRun struct {
 	all    Minute
 }
 
+// Minute decides.
 func (z *zRun) Minute(m *Minute) Decision {
 	z.all.Candidate.merge(&m.Candidate)
 	z.all.Stable.merge(&m.Stable)
@@ -119,10 +131,10 @@ func (z *zRun) Minute(m *Minute) Decision {
 
 func (z *zRun) worse(c *check) bool {
 	a, b := &z.all.Candidate, &z.all.Stable
-	switch {
-	case c.metric.Event == compare.EventError:
+	switch c.metric.Event {
+	case compare.EventError:
 		return significant(a.Errors, a.Requests, b.Errors, b.Requests)
-	case c.metric.Event == compare.EventClientError:
+	case compare.EventClientError:
 		return significant(a.ClientErrors, a.Requests, b.ClientErrors, b.Requests)
 	}
 	slow := c.gate.Limit

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/headgate/headgate/routing"
+	"github.com/headgate/headgate/stats"
 )
 
 // Scenario is what is simulated.
@@ -123,4 +124,14 @@ func (s *Scenario) Course() time.Duration {
 		sum += step.For
 	}
 	return sum
+}
+
+// Histogram is the distribution as a histogram of some thousand latencies.
+func (l Latency) Histogram() *stats.Histogram {
+	h := &stats.Histogram{}
+	const n = 10_000
+	for i := range n {
+		h.Add(l.quantile((float64(i)+0.5)/n), 1)
+	}
+	return h
 }
