@@ -272,8 +272,8 @@ const (
 // least number c from 10 on with n P(X >= c) <= level/11, X binomial (20, p).
 // With 11 possible c, the expected number of times that a candidate that is
 // fine ever reaches it is at most the level, however long it runs. At rates up
-// to 5 % and the usual promise it is 10 for the first 36,000 answers and 12
-// after nine million. 21, which is never reached, where p is too high to tell.
+// to 5 % and the usual promise it is 10 for the first 40,000 answers and 12
+// after 840,000. 21, which is never reached, where p is too high to tell.
 func grossLimit(n uint64, p, level float64) int {
 	p = max(p, grossRate)
 	for c := grossBad; c <= LastOutcomes; c++ {

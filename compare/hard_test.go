@@ -16,8 +16,8 @@ func TestChances(t *testing.T) {
 			t.Errorf("%s: %v, want %v", name, got, want)
 		}
 	}
-	// R: 1-pbinom(9,20,0.05), 1-pbinom(2,5,0.5); fisher.test of 10 of 20 beside 0 of 10, of 3 of 3 beside 0 of 3.
-	near("tail", compare.BinomialTail(20, 10, 0.05), 1.1332e-8)
+	// Sums of exact fractions: of binomial coefficients, and C(20,10)/C(30,10), 1/C(6,3).
+	near("tail", compare.BinomialTail(20, 10, 0.05), 1.13407e-8)
 	near("tail", compare.BinomialTail(5, 3, 0.5), 0.5)
 	near("fisher", compare.Fisher(10, 20, 0, 10), 0.0061493)
 	near("fisher", compare.Fisher(3, 3, 0, 3), 0.05)

@@ -249,7 +249,8 @@ func TestHealthyIsNotRolledBack(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			began := time.Now()
 			wrong := 0
-			for seed := range c.runs * *runs {
+			c.runs = max(3, c.runs**runs/simulated)
+			for seed := range c.runs {
 				r := rand.New(rand.NewPCG(uint64(seed), 4))
 				w := c.world(r)
 				w.harm = fine
@@ -262,9 +263,9 @@ func TestHealthyIsNotRolledBack(t *testing.T) {
 					t.Logf("seed %d: %s after %s", seed, o.metric, o.broken)
 				}
 			}
-			t.Logf("%d of %d, %s a run", wrong, c.runs**runs, time.Since(began)/time.Duration(c.runs**runs))
-			if float64(wrong) > 0.05*float64(c.runs**runs) {
-				t.Errorf("%d of %d healthy candidates were rolled back", wrong, c.runs**runs)
+			t.Logf("%d of %d, %s a run", wrong, c.runs, time.Since(began)/time.Duration(c.runs))
+			if float64(wrong) > 0.05*float64(c.runs) {
+				t.Errorf("%d of %d healthy candidates were rolled back", wrong, c.runs)
 			}
 		})
 	}
@@ -310,7 +311,8 @@ func TestHarmIsFound(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			var found []time.Duration
-			for seed := range c.runs * *runs {
+			c.runs = max(3, c.runs**runs/simulated)
+			for seed := range c.runs {
 				r := rand.New(rand.NewPCG(uint64(seed), 9))
 				w := c.world(r)
 				if o := w.play(r, trialOf(10, gates...), c.length); o.broken > 0 && o.broken <= c.within {
@@ -318,11 +320,11 @@ func TestHarmIsFound(t *testing.T) {
 				}
 			}
 			slices.Sort(found)
-			if float64(len(found)) < 0.99*float64(c.runs**runs) {
-				t.Errorf("found in %d of %d", len(found), c.runs**runs)
+			if float64(len(found)) < 0.99*float64(c.runs) {
+				t.Errorf("found in %d of %d", len(found), c.runs)
 			}
 			if len(found) > 0 {
-				t.Logf("found in %d of %d, median %s, last %s", len(found), c.runs**runs, found[len(found)/2], found[len(found)-1])
+				t.Logf("found in %d of %d, median %s, last %s", len(found), c.runs, found[len(found)/2], found[len(found)-1])
 			}
 		})
 	}
@@ -369,7 +371,7 @@ func TestBadIsNotPromoted(t *testing.T) {
 		{"at the ratio", errorRatio(1.5), 1.5},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			n, wrong := 60**runs, 0
+			n, wrong := max(5, 60**runs/simulated), 0
 			for seed := range n {
 				r := rand.New(rand.NewPCG(uint64(seed), 6))
 				w := world{perSecond: 200, rate: 0.005, share: always(2500), harm: func(time.Duration) float64 { return c.harm }}
