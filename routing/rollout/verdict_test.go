@@ -320,7 +320,11 @@ func TestFindingsAreKept(t *testing.T) {
 		folded, _ := replayed(t, way)
 		want := way[len(way)-1].event.(Judged).Findings
 		for from, s := range map[string]State{"live": live, "replayed": folded} {
-			if diff := cmp.Diff(want, StatusOf(View{State: s}, at).Gates); diff != "" {
+			got := s.Rollout.Findings
+			if s.Phase != PhaseProgressing {
+				got = StatusOf(View{State: s}, at).Gates
+			}
+			if diff := cmp.Diff(want, got); diff != "" {
 				t.Errorf("%s, %s (-want +got):\n%s", name, from, diff)
 			}
 		}
@@ -396,8 +400,32 @@ func TestWaitWords(t *testing.T) {
 		"x: the stable version breaks the limit too": {Metric: "x", Reason: routing.ReasonBaselineIll},
 		"x, which is broken: x max is broken":        {Metric: "x", Bound: routing.BoundMax, Verdict: routing.VerdictBreach},
 	} {
-		if got := waitWords(&f); got != want {
+		if got := waitWords(f.Metric, &f); got != want {
 			t.Errorf("%q, want %q", got, want)
 		}
+	}
+}
+
+// TestGatesOfAStepNobodyLookedAt shows that what was said in the step before is
+// not told of this one, and which of two gates on one metric is meant.
+func TestGatesOfAStepNobodyLookedAt(t *testing.T) {
+	s := State{Phase: PhaseProgressing, Wanted: &Wanted{Policy: &routing.Policy{Gates: []routing.Gate{
+		{Metric: "error_rate", Bound: routing.BoundMax, Limit: 0.01, Unit: routing.UnitRate},
+		{Metric: "error_rate", Bound: routing.BoundMaxIncrease, Limit: 0.005, Unit: routing.UnitPoints},
+	}}}}
+	s.Rollout.Findings = []routing.Finding{{Metric: "error_rate", Verdict: routing.VerdictSafe, N: 900}}
+	s.Rollout.StepStarted = time.Unix(0, 0)
+	got := s.findings()
+	if len(got) != 2 || got[0].Verdict != routing.VerdictWaiting || got[0].Reason != routing.ReasonNoEvidence || got[0].N != 0 || got[1].Limit != 0.005 {
+		t.Errorf("running: %+v", got)
+	}
+	s.Judgement = &routing.Judgement{Findings: got}
+	want := ", waits for error_rate max, error_rate max_increase"
+	if words := s.waitsFor(); words != want {
+		t.Errorf("%q, want %q", words, want)
+	}
+	s.Judgement, s.Phase = nil, PhaseRolledBack
+	if got := s.findings(); len(got) != 1 || got[0].N != 900 {
+		t.Errorf("over: %+v", got)
 	}
 }

@@ -1,6 +1,7 @@
 package rollout
 
 import (
+	"cmp"
 	"fmt"
 	"strconv"
 	"strings"
@@ -8,13 +9,34 @@ import (
 	"github.com/headgate/headgate/routing"
 )
 
-// findings are what the gates say now, or what the last record that told them
-// says they said.
+// findings are what the gates say now; once a rollout is paused or over, what
+// the last record that told them says they said.
 func (s State) findings() []routing.Finding {
-	if s.Judgement != nil {
+	switch {
+	case s.Judgement != nil:
 		return s.Judgement.Findings
+	case s.Phase == PhaseProgressing:
+		return s.unseen()
 	}
 	return s.Rollout.Findings
+}
+
+// unseen are the gates of a step that nobody has looked at yet. What they said
+// in the step before is not true of this one.
+func (s State) unseen() []routing.Finding {
+	reason := routing.ReasonNoEvidence
+	if s.Rollout.StepStarted.IsZero() {
+		reason = routing.ReasonNotAcknowledged
+	}
+	var out []routing.Finding
+	for i := range s.policy().Gates {
+		g := &s.policy().Gates[i]
+		out = append(out, routing.Finding{
+			Metric: g.Metric, Bound: g.Bound, Verdict: routing.VerdictWaiting, Reason: reason, Limit: g.Limit, Unit: g.Unit,
+			OnBreach: cmp.Or(g.OnBreach, routing.OnBreachRollback), Text: g.Metric + ": not looked at yet in this step",
+		})
+	}
+	return out
 }
 
 func (s State) mode() routing.Mode {
@@ -46,7 +68,7 @@ func (s State) waitsFor() string {
 		if !f.Required() || f.Verdict == routing.VerdictSafe {
 			continue
 		}
-		told = append(told, waitWords(f))
+		told = append(told, waitWords(nameOf(s.Judgement.Findings, f), f))
 	}
 	if more := len(told) - most; more > 0 {
 		told = append(told[:most], fmt.Sprintf("%d more", more))
@@ -57,9 +79,18 @@ func (s State) waitsFor() string {
 	return ", waits for " + strings.Join(told, ", ")
 }
 
+// nameOf is the metric, with what is limited where another gate has the same.
+func nameOf(findings []routing.Finding, f *routing.Finding) string {
+	for i := range findings {
+		if other := &findings[i]; other.Metric == f.Metric && other.Bound != f.Bound {
+			return f.Metric + " " + string(f.Bound)
+		}
+	}
+	return f.Metric
+}
+
 // waitWords says what a gate that is not safe is about, and what it lacks.
-func waitWords(f *routing.Finding) string {
-	name := f.Metric
+func waitWords(name string, f *routing.Finding) string {
 	switch {
 	case f.Verdict == routing.VerdictBreach:
 		return name + ", which is broken: " + reasonOf(f)
