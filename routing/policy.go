@@ -10,7 +10,7 @@ type Policy struct {
 	Promise Promise
 	Mode    Mode
 	// MaxExcess is how many more bad answers than stable's rate explains a
-	// candidate may give in a rollout; 0: any number. See [MetricExcess].
+	// candidate may give in a rollout; 0: any number. See compare.MetricExcessErrors.
 	MaxExcess uint64
 }
 
