@@ -97,6 +97,12 @@ func TestWhatCounts(t *testing.T) {
 			return change(func(o *compare.Observation) { o.Mirrored, o.Version, o.Drawn = true, "v1", false })
 		}, seenBy{0, 0, 0, 1}},
 		{"stable itself, beside copies", mirror, func() compare.Observation { return seen("v1", compare.ClassSuccess) }, seenBy{}},
+		{"beside copies, of a kind that is copied", mirror, func() compare.Observation {
+			return change(func(o *compare.Observation) { o.Copied, o.Drawn = true, false })
+		}, seenBy{1, 0, 1, 0}},
+		{"beside copies, too long to be copied", mirror, func() compare.Observation {
+			return change(func(o *compare.Observation) { o.Copied = false })
+		}, seenBy{1, 0, 0, 0}},
 		{"before the step", trialOf(10), func() compare.Observation {
 			return change(func(o *compare.Observation) { o.Start = o.Start.Add(-time.Second) })
 		}, seenBy{}},

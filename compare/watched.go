@@ -212,9 +212,18 @@ func (w *watched) alert(j *Judge, bad bool) {
 // absurdLatency is more than any answer takes.
 const absurdLatency = 24 * time.Hour
 
+// unit tells whether a request is compared with the other version's. Beside
+// copies, only requests of the kind that is copied are.
+func (w *watched) unit(o *Observation) bool {
+	if w.mirrored {
+		return o.Mirrored || o.Copied
+	}
+	return o.Drawn
+}
+
 // count counts a request in an arm; with firsts, its user too.
 func (w *watched) count(j *Judge, o *Observation, a *Arm, candidate, firsts bool) {
-	drawn := o.Drawn || o.Mirrored
+	drawn := w.unit(o)
 	a.Requests++
 	if drawn {
 		a.Drawn++
