@@ -2,6 +2,7 @@ package main
 
 import (
 	"maps"
+	"math/rand/v2"
 	"net/http"
 	"slices"
 	"testing"
@@ -12,8 +13,8 @@ import (
 )
 
 const (
-	aTenth  = "{traffic: 10%, for: 24h}"
-	half = "{traffic: 50%, for: 24h}"
+	aTenth   = "{traffic: 10%, for: 24h}"
+	half     = "{traffic: 50%, for: 24h}"
 	everyone = "{traffic: 100%, for: 24h}"
 )
 
@@ -57,8 +58,8 @@ func TestFaultEverythingFails(t *testing.T) {
 		}
 	})
 	t.Run("in mid-step", func(t *testing.T) {
-		load := later.load(t, 150)
-		goesOn(t, load, 200)
+		load := later.load(t, 100) // 10 a second of the candidate
+		goesOn(t, load, 150)
 		later.v2.SetStatus(http.StatusInternalServerError)
 		g.back(later, "gross_failure")
 		if n := failedFor(t, load.Stop()); n < 10 || n > 200 {
@@ -77,6 +78,37 @@ func TestFaultEverythingFails(t *testing.T) {
 		}
 	})
 	t.Run("slowly", func(t *testing.T) { tenBadAnswers(t, g, slow) })
+	t.Run("after a restart", func(t *testing.T) {
+		g.kill()
+		g.start().up()
+		for _, c := range []*trial{atOnce, later, paused, slow} {
+			s := g.phase(c, rollout.PhaseRolledBack)
+			if s.Rollout != 1 || s.Weights["v1"] != 100 || len(s.Gates) == 0 {
+				t.Errorf("%+v", s)
+			}
+		}
+	})
+}
+
+// TestFaultKilledWhileItFails kills headgate around the moment at which a
+// candidate goes back. It goes back all the same.
+func TestFaultKilledWhileItFails(t *testing.T) {
+	t.Parallel()
+	c := newTrial(t, "fails", []string{half, everyone}, []string{"{metric: error_rate, max: 1%}"})
+	c.v2.SetStatus(http.StatusInternalServerError)
+	g, _ := court(t, c)
+	for i := range times(3, 100) {
+		g.until(c, "another try", func(s rollout.Status) bool { return s.Rollout == i+1 && settled(s) })
+		load := c.load(t, 60)
+		goesOn(t, load, 1+rand.IntN(60))
+		g.kill()
+		g.start().up()
+		g.back(c, "")
+		if n := only(t, load.Stop(), "v2"); n > 300 {
+			t.Errorf("%d requests failed", n)
+		}
+		g.must("retry", c.name)
+	}
 }
 
 // tenBadAnswers sends so few requests that each is told before the next.

@@ -24,10 +24,9 @@ import (
 type lossy struct {
 	proxy *httputil.ReverseProxy
 
-	mu     sync.Mutex
-	lost   bool
-	ended  context.Context // when it does, the streams that are open break
-	cancel context.CancelFunc
+	mu    sync.Mutex
+	lost  bool
+	ended chan struct{} // closed: the streams that were open break
 }
 
 // newLossy listens on a socket beside the state folder, and returns its path.
@@ -48,7 +47,7 @@ func newLossy(t testing.TB, g *gate) (*lossy, string) {
 			panic(http.ErrAbortHandler) // break it here, too
 		},
 	}}
-	l.set(false)
+	l.ended = make(chan struct{})
 	server := &http.Server{Handler: l, Protocols: plain}
 	ended := make(chan struct{})
 	go func() { defer close(ended); _ = server.Serve(listener) }()
@@ -64,11 +63,8 @@ func newLossy(t testing.TB, g *gate) (*lossy, string) {
 func (l *lossy) set(lost bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.cancel != nil {
-		l.cancel()
-	}
-	l.lost = lost
-	l.ended, l.cancel = context.WithCancel(context.Background())
+	close(l.ended)
+	l.lost, l.ended = lost, make(chan struct{})
 }
 
 func (l *lossy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -81,7 +77,13 @@ func (l *lossy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 		ctx, cancel := context.WithCancel(r.Context())
 		defer cancel()
-		defer context.AfterFunc(ended, cancel)()
+		go func() {
+			defer cancel()
+			select {
+			case <-ended:
+			case <-ctx.Done():
+			}
+		}()
 		r = r.WithContext(ctx)
 	}
 	l.proxy.ServeHTTP(w, r)
@@ -97,7 +99,7 @@ func inGap(s rollout.Status) bool {
 // it neither ends the step nor the rollout.
 func TestFaultAccessLogLost(t *testing.T) {
 	t.Parallel()
-	c := newTrial(t, "gap", []string{"{traffic: 50%, for: 1s}", "{traffic: 100%}"}, []string{"{metric: error_rate, max: 5%}"})
+	c := newTrial(t, "gap", []string{half, "{traffic: 100%}"}, []string{"{metric: error_rate, max: 5%}"})
 	g, w := newGate(t, "serve"), warm(t)
 	g.put(w)
 	g.start().up()
@@ -134,10 +136,23 @@ func TestFaultAccessLogLost(t *testing.T) {
 	if f := finding(g.status(c.name), "error_rate", "max"); f.N != uint64(before+after) || *f.Estimate != 0 {
 		t.Errorf("%d requests before the gap, %d after it, and judged: %+v", before, after, f)
 	}
+
+	c.batch(t, 300)
+	g.until(c, "a verdict", func(s rollout.Status) bool { return finding(s, "error_rate", "max").Verdict == routing.VerdictSafe })
+	way.set(true)
+	g.until(c, "another gap", inGap)
+	c.steps[0] = "{traffic: 50%, for: 1ms}" // which is over
+	g.try(c)
+	g.until(c, "the edit", func(s rollout.Status) bool { return s.Steps[0].For == "1ms" })
+	goesOn(t, envoytest.StartLoad(t, envoytest.LoadOptions{URL: w.url(), Rate: 20}), 30) // 1.5 s
+	if s := g.status(c.name); s.Step != 0 || s.Phase != rollout.PhaseProgressing || !inGap(s) {
+		t.Errorf("in a gap, with all gates safe before it: %+v", s)
+	}
+	way.set(false)
 	load = c.load(t, 60)
 	g.phase(c, rollout.PhaseCompleted)
 	clean(t, load)
-	if n := g.metric("headgate_log_gaps_total"); n < 1 {
+	if n := g.metric("headgate_log_gaps_total"); n < 2 {
 		t.Errorf("%v gaps are told", n)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/headgate/headgate/envoy/envoytest"
@@ -122,7 +123,9 @@ func TestJudgeOverrides(t *testing.T) {
 	}
 	// Others show that v2 is fine.
 	c.batch(t, 400)
-	s = g.until(c, "a verdict", func(s rollout.Status) bool { return finding(s, "error_rate", "max_increase").Verdict == routing.VerdictSafe })
+	s = g.until(c, "a verdict", func(s rollout.Status) bool {
+		return finding(s, "error_rate", "max_increase").Verdict == routing.VerdictSafe
+	})
 	if s.Phase != rollout.PhaseProgressing {
 		t.Errorf("%+v", s)
 	}
@@ -151,7 +154,8 @@ func TestJudgeDoesWhatIsAsked(t *testing.T) {
 	warn := newTrial(t, "warn", []string{"{traffic: 50%, for: 1s}", "{traffic: 60%, for: 24h}", everyone}, []string{"{" + worse + ", on_breach: warn}", "{metric: client_error_rate, max: 20%}"})
 	observe := newTrial(t, "observe", steps, []string{"{" + worse + "}", "{metric: error_rate, max: 90%, on_breach: warn}"}, "mode: observe")
 	well := newTrial(t, "observe-well", steps, []string{"{metric: error_rate, max: 20%}"}, "mode: observe")
-	all := []*trial{pause, warn, observe}
+	excess := newTrial(t, "excess", []string{"{traffic: 50%, for: 24h}", everyone}, []string{"{metric: error_rate, max: 90%}"}, "max_excess: 15")
+	all := []*trial{pause, warn, observe, excess}
 	for _, c := range all {
 		c.partly(t, 1, 1, 6)
 	}
@@ -185,7 +189,8 @@ func TestJudgeDoesWhatIsAsked(t *testing.T) {
 	if s := g.status(pause.name); s.Phase != rollout.PhaseProgressing || s.Step != 0 {
 		t.Errorf("after a person resumed: %+v", s)
 	}
-	for _, c := range all {
+	g.back(excess, "excess_errors")
+	for _, c := range []*trial{pause, warn, observe, well} {
 		if r := g.event(c, rollout.KindRolledBack); r.Kind != "" {
 			t.Errorf("%s was rolled back: %s", c.name, r.Reason)
 		}
@@ -201,30 +206,33 @@ func TestJudgeAtHundredPercent(t *testing.T) {
 	copied := newTrial(t, "copied", []string{"{traffic: 100%, for: 24h, control: mirror}"}, []string{worse})
 	alone := newTrial(t, "alone", []string{"{traffic: 50%, for: 1ms}", "{traffic: 100%, for: 24h}"}, []string{"{metric: error_rate, max: 5%}", worse})
 	unasked := newTrial(t, "unasked", []string{"{traffic: 100%, for: 24h}"}, nil)
-	for _, c := range []*trial{held, copied, alone} {
+	alike := newTrial(t, "alike", []string{"{traffic: 100%, for: 24h, control: mirror}"}, []string{"{metric: error_rate, max_increase: 20pp}"})
+	for _, c := range []*trial{held, copied, alone, alike} {
 		c.versions = []string{
 			fmt.Sprintf("v1: {endpoints: [%q]}", scripted(t, "v1")), fmt.Sprintf("v2: {endpoints: [%q]}", scripted(t, "v2")),
 		}
 	}
-	g, _ := court(t, held, copied, alone, unasked)
+	g, _ := court(t, held, copied, alone, alike, unasked)
 	g.must("skip", alone.name)
 	for c, percent := range map[*trial]float64{held: 90, copied: 100, alone: 100, unasked: 100} {
 		g.serving(c.name, "v2", percent)
 	}
-	failing := func(o *envoytest.LoadOptions) {
-		n := make(chan int, 1)
-		n <- 0
-		o.Prepare = func(r *http.Request, _ string) {
-			i := <-n
-			n <- i + 1
-			if i > 150 && i%3 == 0 {
-				r.Header.Set("v2", "500")
+	failing := func(versions ...string) func(o *envoytest.LoadOptions) {
+		var n atomic.Int64
+		return func(o *envoytest.LoadOptions) {
+			o.Prepare = func(r *http.Request, _ string) {
+				if i := n.Add(1); i > 150 && i%4 == 0 {
+					for _, v := range versions {
+						r.Header.Set(v, "500")
+					}
+				}
 			}
 		}
 	}
+	both := alike.load(t, 80, failing("v1", "v2"))
 	var loads []*envoytest.Loader
 	for _, c := range []*trial{held, copied, alone} {
-		loads = append(loads, c.load(t, 80, failing))
+		loads = append(loads, c.load(t, 80, failing("v2")))
 	}
 	for _, c := range []*trial{held, copied} {
 		s := g.until(c, "a comparison", func(s rollout.Status) bool { return finding(s, "error_rate", "max_increase").Estimate != nil })
@@ -242,6 +250,13 @@ func TestJudgeAtHundredPercent(t *testing.T) {
 	}
 	for _, load := range loads {
 		only(t, load.Stop(), "v2")
+	}
+	s := g.until(alike, "a verdict", func(s rollout.Status) bool {
+		f := finding(s, "error_rate", "max_increase")
+		return f.Verdict != routing.VerdictWaiting && f.N > 250
+	})
+	if failed := only(t, both.Stop(), "v2"); failed == 0 || finding(s, "error_rate", "max_increase").Verdict != routing.VerdictSafe {
+		t.Errorf("%d requests failed that fail on either version: %+v", failed, s)
 	}
 	unasked.v2.SetStatus(http.StatusInternalServerError)
 	load := unasked.load(t, 60)

@@ -161,9 +161,10 @@ func finding(s rollout.Status, metric string, bound routing.BoundKind) routing.F
 func (g *gate) until(c *trial, what string, ok func(rollout.Status) bool) rollout.Status {
 	g.t.Helper()
 	var s rollout.Status
+	came := false
 	defer func() {
-		if g.t.Failed() {
-			g.t.Logf("%s: %+v", c.name, s)
+		if !came {
+			g.t.Logf("instead: %+v", s)
 		}
 	}()
 	g.eventually(2*time.Minute, c.name+": "+what, func() bool {
@@ -171,6 +172,7 @@ func (g *gate) until(c *trial, what string, ok func(rollout.Status) bool) rollou
 		s, err = g.tryStatus(c.name)
 		return err == nil && ok(s)
 	})
+	came = true
 	return s
 }
 
