@@ -121,7 +121,10 @@ func (t *Trial) UnmarshalBinary(data []byte) error {
 	}
 	for i, g := range n.gates {
 		k := e.Gates[i]
-		g.main, g.mainEver, g.worse, g.worseEver = k.Main, k.MainEver, k.Worse, k.WorseEver
+		if g.breach != nil { // else the metric is another kind by now, or none
+			g.main = k.Main
+		}
+		g.mainEver, g.worse, g.worseEver = k.MainEver, k.Worse, k.WorseEver
 		g.slow, g.bound, g.fromSpan, g.brokenAt = k.Slow, k.Bound, k.FromSpan, k.BrokenAt
 		if g.gate.Bound == routing.BoundMaxIncrease {
 			g.looked = n.asLooked()

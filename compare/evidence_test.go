@@ -1,6 +1,7 @@
 package compare_test
 
 import (
+	"bytes"
 	"math"
 	"math/rand/v2"
 	"regexp"
@@ -158,6 +159,30 @@ func TestVerdictsAreThoseOfLook(t *testing.T) {
 		for k := range x.Findings {
 			if x.Findings[k].Verdict != y.Findings[k].Verdict || x.Findings[k].Reason != y.Findings[k].Reason {
 				t.Fatalf("%+v and %+v", x.Findings[k], y.Findings[k])
+			}
+		}
+	}
+}
+
+// Evidence of a metric that this headgate tests otherwise, or does not know, as
+// after a downgrade, does no harm.
+func TestEvidenceOfAnotherMetric(t *testing.T) {
+	const length = time.Hour
+	trial := compare.NewTrial(trialOf(25, manyGates...), true)
+	cut(trial, requests(rand.New(rand.NewPCG(1, 8)), 10_000, length), length, func(at time.Duration) time.Duration { return at + time.Minute })
+	good, err := trial.MarshalBinary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, from := range []string{"error_rate", "latency_p99", "latency_mean"} {
+		for _, to := range []string{"error_rate", "latency_p99", "latency_mean", "joy"} {
+			var again compare.Trial
+			if err := again.UnmarshalBinary(bytes.ReplaceAll(good, []byte(`"`+from+`"`), []byte(`"`+to+`"`))); err != nil {
+				t.Fatal(err)
+			}
+			again.Add(batchAt(length+6*time.Minute, arm(10, 1), arm(30, 0)))
+			if n := len(again.Look(began).Findings); n != len(manyGates)+1 {
+				t.Errorf("%s as %s: %d findings", from, to, n)
 			}
 		}
 	}
