@@ -209,14 +209,25 @@ var stepFolds = map[string]foldFunc{
 		s.Rollout.Step = d.Step
 		return s.stepBegins()
 	},
-	KindSteps: func(s State, _ Record, d data) State {
-		s.Rollout.Steps, s.Rollout.Step = d.steps(), d.Step
-		if !d.SameShare {
-			return s.stepBegins()
-		}
-		s.Rollout.Elapsed = d.Elapsed
-		return s
-	},
+	KindSteps: foldSteps,
+}
+
+// foldSteps keeps the time that a step of the same share has run. What was shown
+// in another step, or beside another control, is not true of this one.
+func foldSteps(s State, _ Record, d data) State {
+	step, control := s.Rollout.Step, s.Rollout.step().Control
+	s.Rollout.Steps, s.Rollout.Step = d.steps(), d.Step
+	if !d.SameShare {
+		return s.stepBegins()
+	}
+	s.Rollout.Elapsed = d.Elapsed
+	if s.Rollout.Step != step {
+		s.Judgement = nil
+	}
+	if s.Rollout.step().Control != control && !s.Rollout.Promoted {
+		s.InForce, s.Judgement = time.Time{}, nil
+	}
+	return s
 }
 
 // foldNote is what a record does that only tells something.

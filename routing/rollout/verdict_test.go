@@ -429,3 +429,31 @@ func TestGatesOfAStepNobodyLookedAt(t *testing.T) {
 		t.Errorf("over: %+v", got)
 	}
 }
+
+// TestAnotherControl: what was shown beside one control is not true beside
+// another, and counts only what began when every Envoy had it.
+func TestAnotherControl(t *testing.T) {
+	none, mirror := routing.Control{}, routing.Control{Mirror: true, Share: 5000}
+	for _, c := range []struct{ from, to routing.Control }{{none, mirror}, {mirror, none}, {mirror, routing.Control{Mirror: true, Share: 100}}} {
+		s, at := reach(t, "", toLastGates(c.from))
+		s, _ = Next(s, about(s, safe), at)
+		s, _ = Next(s, Configured{Wanted: gated(controlled(c.to), controlledFor(time.Minute))}, at)
+		trial, on := s.Trial()
+		if !on || s.Rollout.Step != 2 || trial.Control != c.to || !trial.Since.IsZero() || s.Judgement != nil {
+			t.Errorf("%s to %s: %s, trial %+v, judgement %v", c.from, c.to, brief(s), trial, s.Judgement)
+		}
+		s, _ = Next(s, Delivered{false}, at)
+		s, _ = Next(s, Delivered{true}, at.Add(time.Second))
+		if trial, _ := s.Trial(); !trial.Since.Equal(at.Add(time.Second)) || s.Elapsed(at.Add(time.Second)) != 20*time.Minute {
+			t.Errorf("%s to %s: since %s, elapsed %s", c.from, c.to, trial.Since, s.Elapsed(at))
+		}
+	}
+}
+
+func controlledFor(d time.Duration) func(*Wanted) {
+	return func(w *Wanted) {
+		last := w.Steps[len(w.Steps)-1]
+		last.For = d
+		w.Steps = stepsWith(w.Steps, len(w.Steps)-1, last)
+	}
+}
