@@ -11,8 +11,7 @@ import (
 const (
 	expireChunk = 250                    // records that go at once
 	expireTime  = 100 * time.Millisecond // how long old records may keep new ones waiting
-	// freeChunk is how many free pages are given back at once.
-	freeChunk = 256
+	freePages   = 256                    // free pages that stay in the file at least: they will be needed again
 )
 
 // used is the part of the file that is in use, in bytes.
@@ -29,21 +28,31 @@ func (w *writer) expire() {
 	if w.lost != nil || !w.failed.IsZero() {
 		return
 	}
+	err := w.expireFor(expireTime)
+	if err == nil {
+		err = w.giveBack(context.Background())
+	}
+	if err == nil {
+		return
+	}
+	err = explain(w.path, err)
+	w.failed = time.Now()
+	w.options.Log.Error("old records cannot be removed", "err", err)
+	if ruined(err) {
+		w.lost = err
+	}
+	w.tell(func(s *Status) { s.Err = err })
+}
+
+func (w *writer) expireFor(d time.Duration) error {
 	for begin := time.Now(); ; {
 		more, err := w.expireSome()
-		if err != nil {
-			w.failed = time.Now()
-			err = explain(w.path, err)
-			w.options.Log.Error("old records cannot be removed", "err", err)
-			if ruined(err) {
-				w.lost = err
-			}
-			w.tell(func(s *Status) { s.Err = err })
-			return
+		if err != nil || !more {
+			return err
 		}
 		far := w.options.MaxBytes > 0 && w.Status().Bytes > w.options.MaxBytes+w.options.MaxBytes/4
-		if !more || time.Since(begin) > expireTime && !far {
-			return
+		if time.Since(begin) > d && !far {
+			return nil
 		}
 	}
 }
@@ -70,7 +79,7 @@ func (w *writer) expireSome() (more bool, err error) {
 		return false, err
 	}
 	w.apply(t)
-	return true, w.giveBack(ctx)
+	return true, nil
 }
 
 // The kinds of records that expire by themselves. The rest goes with a request.
@@ -166,22 +175,25 @@ func (w *writer) removeUpTo(ctx context.Context, table string, cut int64, t *tal
 	return nil
 }
 
-// giveBack makes the file smaller when much of it is free. What will be needed
-// again stays.
+// giveBack makes the file smaller when much of it is free, by some pages.
 func (w *writer) giveBack(ctx context.Context) error {
 	var pages, free int64
 	if err := w.conn.QueryRowContext(ctx, `SELECT page_count, freelist_count FROM pragma_page_count, pragma_freelist_count`).Scan(&pages, &free); err != nil {
 		return err
 	}
-	if free < pages/4 || free < 4*freeChunk {
+	if free < pages/4 || free <= freePages {
 		return nil
 	}
-	rows, err := w.conn.QueryContext(ctx, `PRAGMA incremental_vacuum(256)`)
+	rows, err := w.conn.QueryContext(ctx, `PRAGMA incremental_vacuum(1024)`)
 	if err != nil {
 		return err
 	}
 	for rows.Next() { // each row is a page
 		continue
 	}
-	return errors.Join(rows.Err(), rows.Close())
+	if err := errors.Join(rows.Err(), rows.Close()); err != nil {
+		return err
+	}
+	_, err = w.conn.ExecContext(ctx, `PRAGMA wal_checkpoint(PASSIVE)`) // only then does the file shrink
+	return err
 }

@@ -120,7 +120,7 @@ func (s *Store) open(ctx context.Context, abs string) (err error) {
 		return err
 	}
 	if s.writers, err = sql.Open("sqlite", dsn(abs, "auto_vacuum(INCREMENTAL)", "journal_mode(WAL)", "synchronous(FULL)",
-		"cache_size(-16384)", "journal_size_limit(16777216)")); err != nil {
+		"cache_size(-16384)", "wal_autocheckpoint(4000)", "journal_size_limit(33554432)")); err != nil {
 		return err
 	}
 	if s.conn, err = s.writers.Conn(ctx); err != nil {

@@ -93,6 +93,7 @@ func (w *writer) serve(j *job) {
 			w.pending = w.queue.take()
 		}
 		j.err = w.commit(nil)
+		w.expire()
 	}
 	if len(w.pending) == 0 {
 		w.pending = w.queue.take()
