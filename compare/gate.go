@@ -184,8 +184,8 @@ func (g *gate) add(t *Trial, b *Batch, index int) {
 		g.main.add(&c)
 	}
 	switch {
-	case g.worse == nil:
-	case t.keyed:
+	case g.worse == nil, t.keyed && !t.byUser() && g.kind != testLimit:
+	case t.byUser():
 		c := g.firsts(b, index)
 		g.worse.add(&c)
 	default:
@@ -308,9 +308,10 @@ func (g *gate) look(t *Trial, level float64) shown {
 	return result
 }
 
-// asUsers is a breach if requests have shown one, and with a key users too.
+// asUsers is a breach if requests have shown one, and where users are drawn
+// these too.
 func (g *gate) asUsers(t *Trial) shown {
-	if g.mainEver && (!t.keyed || g.worseEver) {
+	if g.mainEver && (!t.byUser() || g.worseEver) {
 		return shownBreach
 	}
 	return shownNothing
@@ -385,6 +386,10 @@ func (g *gate) stepCounts(t *Trial, all bool) counts {
 		c.n, c.c = ca.Requests, ca.events(g.metric.Event)
 	}
 	c.m, c.s = st.Drawn, st.drawnEvents(g.metric.Event)
+	if t.now.Shadow > 0 && c.n > 0 {
+		// Copies can be dropped. What is not there has not erred, and is no proof.
+		c.w = min(c.w, float64(c.n)/float64(c.n+c.m))
+	}
 	return c
 }
 

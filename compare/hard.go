@@ -47,7 +47,7 @@ func (t *Trial) hardLevel() float64 {
 func (h *hardRules) open(t *Trial) {
 	h.worse0 = shareBet{stats.NewShare(stats.Margin{}, stats.Above)}
 	if h.main == nil {
-		h.main = newPast(t.weight, t.to)
+		h.main = newPast(t.userWeight(), t.to)
 	}
 	if h.worse == nil {
 		h.worse = newPast(t.weight, t.to)
@@ -55,8 +55,16 @@ func (h *hardRules) open(t *Trial) {
 }
 
 func (h *hardRules) turn(t *Trial) {
-	h.main.turn(t.weight)
+	h.main.turn(t.userWeight())
 	h.worse.turn(t.weight)
+}
+
+// userWeight is the weight where errors hurt users: those of a shadow do not.
+func (t *Trial) userWeight() float64 {
+	if t.now.Shadow > 0 {
+		return 0
+	}
+	return t.weight
 }
 
 func (h *hardRules) nextEpoch(t *Trial) { h.worse = newPast(t.weight, t.to) }
@@ -66,13 +74,16 @@ func (h *hardRules) begin(to time.Time) { h.worse.begin(h.worse0, to) }
 func (h *hardRules) add(t *Trial, b *Batch) {
 	c := drawnErrors(b)
 	h.main.add(&c)
-	if t.keyed {
+	if t.byUser() {
 		c = counts{c: b.Candidate.FirstErrors, s: b.Stable.FirstErrors}
 	}
 	h.worse.add(&c)
 }
 
 func (h *hardRules) addLate(t *Trial, b *Batch) {
+	if t.shadowBefore {
+		return
+	}
 	c := drawnErrors(b)
 	h.main.addLate(&c, t.weightBefore)
 }
@@ -153,7 +164,7 @@ func (h *hardRules) excessErrors(t *Trial, figures bool) routing.Finding {
 	switch {
 	case !h.excessAt.IsZero():
 		f.Verdict, f.Reason = routing.VerdictBreach, ""
-	case n == 0 && !t.comparable():
+	case n == 0 && (!t.comparable() || t.now.Shadow > 0):
 		f.Reason = routing.ReasonNotMeasurable
 	case n == 0:
 		f.Reason = routing.ReasonNoTraffic
@@ -387,8 +398,12 @@ func (r *recentAnswers) usersAgree(t *Trial, run int) bool {
 }
 
 func (r *recentAnswers) text(t *Trial, f *routing.Finding, limit int) string {
+	of := t.now.Candidate
+	if t.now.Shadow > 0 {
+		of += " to copies"
+	}
 	if len(r.last) == 0 {
-		return MetricGrossFailure + ": waits, no traffic on " + t.now.Candidate + " yet"
+		return MetricGrossFailure + ": " + t.noTraffic(t.now.Candidate)
 	}
 	bad := 0
 	for _, o := range r.stable {
@@ -405,5 +420,5 @@ func (r *recentAnswers) text(t *Trial, f *routing.Finding, limit int) string {
 		stable = fmt.Sprintf("%s %d of %d", t.now.Stable, bad, len(r.stable))
 	}
 	return fmt.Sprintf("%s %d of the last %d answers of %s are errors (%s), limit %d: %s",
-		MetricGrossFailure, r.bad(), len(r.last), t.now.Candidate, stable, limit, verdict)
+		MetricGrossFailure, r.bad(), len(r.last), of, stable, limit, verdict)
 }

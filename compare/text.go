@@ -18,14 +18,25 @@ func (g *gate) text(t *Trial, f *routing.Finding) string {
 		b.WriteString(" " + g.measured(t, f))
 	}
 	if g.progress(f) {
-		fmt.Fprintf(&b, ", limit %s: %s of about %s requests", g.limitText(), count(f.N), count(f.Needed))
+		fmt.Fprintf(&b, ", limit %s: %s of about %s", g.limitText(), count(f.N), t.requests(f.Needed))
 		return b.String()
 	}
 	if f.N > 0 && f.Reason != routing.ReasonNotMeasurable {
-		fmt.Fprintf(&b, " of %s", plural(f.N, "request"))
+		fmt.Fprintf(&b, " of %s", t.requests(f.N))
 	}
 	fmt.Fprintf(&b, ", limit %s: %s", g.limitText(), g.because(t, f))
 	return b.String()
+}
+
+// requests are so many of the candidate's, which of a shadow are copies.
+func (t *Trial) requests(n uint64) string {
+	switch {
+	case t.now.Shadow == 0:
+		return plural(n, "request")
+	case n == 1:
+		return "1 copy"
+	}
+	return count(n) + " copies"
 }
 
 func (g *gate) progress(f *routing.Finding) bool {
@@ -54,6 +65,9 @@ func (g *gate) because(t *Trial, f *routing.Finding) string {
 	case routing.ReasonTelemetryGap:
 		return "waits, what Envoys served is partly unknown"
 	case routing.ReasonNotAcknowledged:
+		if t.now.Shadow > 0 {
+			return "waits until every Envoy makes copies of " + t.now.Shadow.String()
+		}
 		return "waits until every Envoy serves " + t.now.Share.String()
 	case routing.ReasonNotMeasurable:
 		return g.cannot(t)
@@ -107,6 +121,13 @@ func (t *Trial) silent(f *routing.Finding, latency bool) string {
 	}
 	if latency && t.step.candidate.Requests > 0 && f.N == 0 {
 		return "waits, " + who + " has answered nothing yet"
+	}
+	return t.noTraffic(who)
+}
+
+func (t *Trial) noTraffic(who string) string {
+	if t.now.Shadow > 0 && who == t.now.Candidate {
+		return "waits, no request was copied to " + who + " yet"
 	}
 	return "waits, no traffic on " + who + " yet"
 }

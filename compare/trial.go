@@ -19,6 +19,7 @@ type Trial struct {
 	weight float64 // the candidate's part of what is compared; 0 or 1: nothing is
 	// weightBefore is that of the step before.
 	weightBefore float64
+	shadowBefore bool // the step before was a shadow
 	began        time.Time
 	to           time.Time     // until when everything is counted
 	behind       time.Duration // how far the batches' clock went back
@@ -99,10 +100,12 @@ func policyOf(p *routing.Policy) *routing.Policy {
 }
 
 // weightOf is the part of the compared units that the candidate has. Copies of
-// a share P of the requests make it 1/(1+P).
+// a share P of the requests to stable make it 1/(1+P), to the candidate P/(1+P).
 func weightOf(t *routing.Trial) float64 {
 	whole := float64(routing.Whole)
 	switch c := t.Control; {
+	case t.Shadow > 0:
+		return float64(t.Shadow) / (whole + float64(t.Shadow))
 	case t.Share < routing.Whole:
 		return float64(t.Share) / whole
 	case c.Mirror && c.Share > 0:
@@ -113,6 +116,16 @@ func weightOf(t *routing.Trial) float64 {
 		return 1 - float64(c.Share)/whole
 	}
 }
+
+// turns tells whether one trial of a rollout is another step than the one
+// before, or the same with other shares.
+func turns(before, next *routing.Trial) bool {
+	return before.Step != next.Step || before.Shadow != next.Shadow || weightOf(before) != weightOf(next)
+}
+
+// byUser tells whether a breach takes a test of users besides that of requests.
+// Which requests a shadow gets is drawn for each by itself, whoever sent it.
+func (t *Trial) byUser() bool { return t.keyed && t.now.Shadow == 0 }
 
 // comparable tells whether the step has something to compare with.
 func (t *Trial) comparable() bool { return t.weight > 0 && t.weight < 1 }
@@ -126,9 +139,9 @@ func (t *Trial) Watch(next routing.Trial) {
 		*t = *NewTrial(next, t.keyed)
 		return
 	}
-	turned := next.Step != t.now.Step || weightOf(&next) != t.weight
+	turned := turns(&t.now, &next)
 	if turned {
-		t.weightBefore = t.weight
+		t.weightBefore, t.shadowBefore = t.weight, t.now.Shadow > 0
 	}
 	t.now, t.weight = next, weightOf(&next)
 	t.now.Policy = policyOf(next.Policy)

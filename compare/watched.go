@@ -19,7 +19,7 @@ type watched struct {
 
 	mu                sync.Mutex
 	candidate, stable string
-	mirrored          bool // stable answers copies
+	copies, copied    copies // of the present step, and of the one before
 	comparable        bool
 	from              time.Time // when the judge began with the rollout
 	floor             time.Time // what began before was counted by another process
@@ -40,6 +40,34 @@ type watched struct {
 // not come yet.
 type segment struct{ from, to time.Time }
 
+// copies says who answers copies of requests in a step.
+type copies struct {
+	control bool          // the stable version does, of the candidate's requests
+	shadow  routing.Share // the candidate does, of this share of the requests; 0: it does not
+}
+
+func copiesOf(t *routing.Trial) copies {
+	return copies{control: t.Share >= routing.Whole && t.Control.Mirror, shadow: t.Shadow}
+}
+
+// real tells whether an answer says something: copies only of the version that
+// is asked them, and then nothing else of that version does.
+func (c copies) real(o *Observation, candidate bool) bool {
+	if candidate {
+		return o.Mirrored == (c.shadow > 0)
+	}
+	return o.Mirrored == c.control
+}
+
+// unit tells whether a request is compared with the other version's. Beside
+// copies, only requests of the kind that is copied are.
+func (c copies) unit(o *Observation) bool {
+	if c.control || c.shadow > 0 {
+		return o.Mirrored || o.Copied
+	}
+	return o.Drawn
+}
+
 // maxSegments bounds how often a step's share may come into force.
 const maxSegments = 16
 
@@ -57,9 +85,10 @@ func within(segments []segment, t time.Time) bool {
 // flushed.
 func (w *watched) watch(j *Judge, t routing.Trial) {
 	now := &w.trial.now
-	if now.Step != t.Step || weightOf(now) != weightOf(&t) {
+	if turns(now, &t) {
 		w.stop(j.wall)
 		w.previous, w.current = w.current, nil
+		w.copied = w.copies
 		w.since = time.Time{}
 	}
 	since := t.Since.Round(0)
@@ -74,7 +103,7 @@ func (w *watched) watch(j *Judge, t routing.Trial) {
 		}
 	}
 	w.candidate, w.stable = t.Candidate, t.Stable
-	w.mirrored = t.Share >= routing.Whole && t.Control.Mirror
+	w.copies = copiesOf(&t)
 	w.trial.Watch(t)
 	w.comparable = w.trial.comparable()
 	w.changed = true
@@ -128,7 +157,13 @@ func (w *watched) observe(j *Judge, o *Observation) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	candidate := o.Version == w.candidate
-	if !candidate && o.Version != w.stable || !w.real(o, candidate) {
+	present := within(w.current, o.Start)
+	late := !present && within(w.previous, o.Start)
+	copies := w.copies
+	if late {
+		copies = w.copied
+	}
+	if !candidate && o.Version != w.stable || !copies.real(o, candidate) {
 		return
 	}
 	if o.Class != ClassSuccess && o.Class != ClassError && o.Class != ClassClientError {
@@ -137,10 +172,10 @@ func (w *watched) observe(j *Judge, o *Observation) {
 	}
 	w.answer(j, o, candidate)
 	switch {
-	case within(w.current, o.Start):
-		w.count(j, o, arm(&w.pending, candidate), candidate, true)
-	case within(w.previous, o.Start):
-		w.count(j, o, arm(&w.late, candidate), candidate, false)
+	case present:
+		w.count(j, o, arm(&w.pending, candidate), copies, candidate, true)
+	case late:
+		w.count(j, o, arm(&w.late, candidate), copies, candidate, false)
 	default:
 		j.faults.early.Add(1)
 	}
@@ -151,15 +186,6 @@ func arm(b *Batch, candidate bool) *Arm {
 		return &b.Candidate
 	}
 	return &b.Stable
-}
-
-// real tells whether an answer says something: copies only where they are what
-// stable is asked, and then nothing else of stable does.
-func (w *watched) real(o *Observation, candidate bool) bool {
-	if candidate {
-		return !o.Mirrored
-	}
-	return o.Mirrored == w.mirrored
 }
 
 // answer remembers an outcome as one of the last.
@@ -212,18 +238,9 @@ func (w *watched) alert(j *Judge, bad bool) {
 // absurdLatency is more than any answer takes.
 const absurdLatency = 24 * time.Hour
 
-// unit tells whether a request is compared with the other version's. Beside
-// copies, only requests of the kind that is copied are.
-func (w *watched) unit(o *Observation) bool {
-	if w.mirrored {
-		return o.Mirrored || o.Copied
-	}
-	return o.Drawn
-}
-
 // count counts a request in an arm; with firsts, its user too.
-func (w *watched) count(j *Judge, o *Observation, a *Arm, candidate, firsts bool) {
-	drawn := w.unit(o)
+func (w *watched) count(j *Judge, o *Observation, a *Arm, c copies, candidate, firsts bool) {
+	drawn := c.unit(o)
 	a.Requests++
 	if drawn {
 		a.Drawn++
@@ -252,7 +269,9 @@ func (w *watched) count(j *Judge, o *Observation, a *Arm, candidate, firsts bool
 	}
 	if drawn && firsts && w.comparable {
 		w.keyed = w.keyed || o.HasUser
-		w.users.count(j, o, a, latency, w.mirrored && !candidate)
+		if c.shadow == 0 {
+			w.users.count(j, o, a, latency, c.control && !candidate)
+		}
 	}
 }
 

@@ -54,7 +54,8 @@ type Model struct {
 	Key        Key
 	Overrides  []Override
 	Steps      []Step
-	Policy     Policy // of the rollout
+	Shadows    []Shadow // each version once
+	Policy     Policy   // of the rollout
 	// Timeout is the longest time from the end of a request to the beginning of
 	// its answer, in each try. An answer that has begun may take as long as it
 	// likes. 0: none.
@@ -209,7 +210,7 @@ type Retry struct {
 // Step is one stage of a rollout.
 type Step struct {
 	Kind  StepKind
-	Share Share         // of the candidate, for StepTraffic
+	Share Share         // for StepTraffic of the users, for StepShadow of the requests that are copied
 	For   time.Duration // how long the step is held at least; 0 with Hold: until told
 	Hold  bool          // the file gave no `for`: a person says when the step ends
 	// AtMost is how long the step may wait for its gates; 0: for ever.
@@ -222,5 +223,15 @@ type Step struct {
 // package rollout.
 type StepKind string
 
-// StepTraffic moves a share of the users to the candidate.
-const StepTraffic StepKind = "traffic"
+// The kinds of steps.
+const (
+	StepTraffic StepKind = "traffic" // moves a share of the users to the candidate
+	StepShadow  StepKind = "shadow"  // gives copies of a share of the requests to the candidate, and no user
+)
+
+// Shadow is a version that gets copies of a share of the model's requests,
+// whatever is being rolled out.
+type Shadow struct {
+	Version string
+	Share   Share // of the requests
+}

@@ -115,7 +115,11 @@ type Trial struct {
 	Stable    string
 	Candidate string
 	Share     Share // of the candidate, by assignment
-	Control   Control
+	// Shadow is the share of the requests of which the candidate, to whom no user
+	// is sent, gets copies. More than 0: its answers to these are on trial, beside
+	// stable's to all requests that may be copied.
+	Shadow  Share
+	Control Control
 	// Since is when every connected Envoy served the share. Zero: not yet, and
 	// nothing that is compared with stable counts.
 	Since  time.Time
