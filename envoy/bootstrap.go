@@ -31,6 +31,7 @@ const BootstrapVersion = 1
 const (
 	ClusterXDS     = "headgate_xds"
 	ClusterExtProc = "headgate_ext_proc"
+	ClusterCapture = "headgate_capture"
 	ClusterALS     = "headgate_als"
 )
 
@@ -85,7 +86,7 @@ func Bootstrap(o BootstrapOptions) (*bootstrapv3.Bootstrap, error) {
 		Node:             node(o),
 		Admin:            &bootstrapv3.Admin{Address: o.Admin.proto(0o600), IgnoreGlobalConnLimit: true},
 		DynamicResources: dynamicResources(),
-		StaticResources:  &bootstrapv3.Bootstrap_StaticResources{Clusters: []*clusterv3.Cluster{xdsCluster(o), extProcCluster(o), alsCluster(o)}},
+		StaticResources:  &bootstrapv3.Bootstrap_StaticResources{Clusters: []*clusterv3.Cluster{xdsCluster(o), extProcCluster(o), captureCluster(o), alsCluster(o)}},
 		LayeredRuntime:   layeredRuntime(o.RuntimeLayers),
 		BootstrapExtensions: []*corev3.TypedExtensionConfig{
 			extension("envoy.bootstrap.internal_listener", &internallistenerv3.InternalListener{}),

@@ -48,7 +48,17 @@ func alsCluster(o BootstrapOptions) *clusterv3.Cluster {
 // extProcCluster is built so that a user never waits for the service: what is
 // too much is left out, and a service that answers no probe is not asked.
 func extProcCluster(o BootstrapOptions) *clusterv3.Cluster {
-	c := grpcCluster(ClusterExtProc, o.ExtProc, o.TLS)
+	return watched(grpcCluster(ClusterExtProc, o.ExtProc, o.TLS))
+}
+
+// captureCluster is the ext_proc service again, with limits of its own: what is
+// captured of a slow answer waits as long as the answer takes, and must keep
+// nobody from being decided on.
+func captureCluster(o BootstrapOptions) *clusterv3.Cluster {
+	return watched(grpcCluster(ClusterCapture, o.ExtProc, o.TLS))
+}
+
+func watched(c *clusterv3.Cluster) *clusterv3.Cluster {
 	c.ConnectTimeout = durationpb.New(probeTimeout)
 	c.PerConnectionBufferLimitBytes = wrapperspb.UInt32(capturedBytes)
 	c.CircuitBreakers = &clusterv3.CircuitBreakers{Thresholds: []*clusterv3.CircuitBreakers_Thresholds{{

@@ -34,12 +34,31 @@ type ModelPlan struct {
 	// Mirrors are the versions that get copies of the model's requests. Nobody
 	// sees what they answer; the access log tells.
 	Mirrors []Mirror
+	// Capture is nil while nobody looks into answers.
+	Capture *Capture
 }
 
 // Mirror is a version that gets copies of requests.
 type Mirror struct {
 	Version string
 	Share   Share // of the requests
+	// Credentials says that copies keep the user's credentials: the headers
+	// authorization, proxy-authorization, cookie and x-api-key. Without them
+	// the stable version may answer otherwise than it did to the user.
+	Credentials bool
+	// Floor says that the copies are there to tell how much the stable version
+	// differs from itself.
+	Floor bool
+}
+
+// Capture is what is captured of a model's requests and answers: those of the
+// versions that serve users and, of the same requests, what the mirrors answer.
+// One random number per request decides whether it is captured and which
+// mirrors get a copy, so a mirror whose share is smaller than the capture's gets
+// a part of the captured requests, and no others.
+type Capture struct {
+	Share   Share  // of the requests; what no mirror gets is captured all the same
+	MaxBody uint32 // bytes kept of each body; 0: 1 MiB
 }
 
 // Uses returns the versions that requests can reach, each once, in the order
@@ -88,6 +107,9 @@ const (
 	HeaderReason   = "x-headgate-reason"   // the Reason of a decision, from the ext_proc service to the route table
 	HeaderModel    = "x-headgate-model"    // gRPC metadata that tells the ext_proc service whose request it is
 	HeaderKey      = "x-headgate-key"      // the key that was hashed, for the access log
+	HeaderPair     = "x-headgate-pair"     // a fresh id per captured request, which its copies have too
+	HeaderSide     = "x-headgate-side"     // gRPC metadata that tells the capture service whose answer it gets
+	HeaderMaxBody  = "x-headgate-max-body" // gRPC metadata that tells the capture service how much to keep, in bytes
 	HeaderShadow   = "x-headgate-shadow"   // "true" tells a version that the request is a copy, whose answer nobody sees
 	CookieName     = "hg"                  // the first draw of an anonymous user
 )

@@ -19,6 +19,7 @@ import (
 const (
 	ClusterXDS     = "headgate_xds"
 	ClusterExtProc = "headgate_ext_proc"
+	ClusterCapture = "headgate_capture"
 	ClusterALS     = "headgate_als"
 )
 
@@ -174,8 +175,19 @@ func (b *Builder) model(
 func (c *compiled) sameStructure(p *routing.ModelPlan, tls bool) bool {
 	return c.plan.Model == p.Model && c.tls == tls && c.plan.Stable == p.Stable &&
 		c.plan.Split.Salt == p.Split.Salt && p.Split.Validate() == nil &&
-		slices.EqualFunc(c.plan.Mirrors, p.Mirrors, func(x, y routing.Mirror) bool { return x.Version == y.Version && y.Share <= routing.Whole }) &&
+		slices.EqualFunc(c.plan.Mirrors, p.Mirrors, sameMirror) && sameCapture(c.plan.Capture, p.Capture) &&
 		slices.EqualFunc(c.plan.Split.Ranges, p.Split.Ranges, func(x, y routing.Range) bool { return x.Version == y.Version })
+}
+
+func sameMirror(x, y routing.Mirror) bool {
+	return x.Version == y.Version && x.Credentials == y.Credentials && y.Share <= routing.Whole
+}
+
+func sameCapture(x, y *routing.Capture) bool {
+	if x == nil || y == nil {
+		return x == y
+	}
+	return x.MaxBody == y.MaxBody && y.Share <= routing.Whole
 }
 
 // withWeights is what was compiled, with the weights of another plan.
@@ -273,7 +285,7 @@ func (b *Builder) mirror(p *routing.ModelPlan, r *ModelResources) error {
 		if err != nil {
 			return fmt.Errorf("mirrors.%s: %w", v.Name, err)
 		}
-		l, err := mirrorListener(p.Model, v, b.options)
+		l, err := mirrorListener(p, v, b.options)
 		if err != nil {
 			return fmt.Errorf("mirrors.%s: %w", v.Name, err)
 		}

@@ -323,7 +323,7 @@ func (c *control) start() *envoytest.Envoy {
 		c.t.Fatal(err)
 	}
 	var clusters, layers string
-	for _, name := range []string{xds.ClusterXDS, xds.ClusterExtProc, xds.ClusterALS} {
+	for _, name := range []string{xds.ClusterXDS, xds.ClusterExtProc, xds.ClusterCapture, xds.ClusterALS} {
 		clusters += fmt.Sprintf(`
   - name: %[1]s
     type: STATIC

@@ -38,7 +38,7 @@ func (c *routeCompiler) asks() bool {
 func (c *routeCompiler) decided() {
 	for _, v := range c.plan.Uses() {
 		decision := exactly(routing.HeaderDecision, v.Name)
-		if len(c.plan.Mirrors) > 0 && len(c.plan.Model.Overrides) > 0 {
+		if (len(c.plan.Mirrors) > 0 || c.plan.Capture != nil) && len(c.plan.Model.Overrides) > 0 {
 			pinned := exactly(routing.HeaderReason, string(routing.ReasonOverride))
 			c.out = append(c.out, c.named(c.toVersion(routeDecided, v.Name, decision, pinned)))
 		}

@@ -167,7 +167,7 @@ func TestEnvoyAcceptsGoldens(t *testing.T) {
 func static(t *testing.T, b built) []byte {
 	t.Helper()
 	clusters := readable(t, b.clusters)
-	for _, name := range []string{xds.ClusterExtProc, xds.ClusterALS} {
+	for _, name := range []string{xds.ClusterExtProc, xds.ClusterCapture, xds.ClusterALS} {
 		clusters = append(clusters, map[string]any{"name": name, "type": "STATIC", "load_assignment": map[string]any{"cluster_name": name}})
 	}
 	var listeners []any

@@ -22,13 +22,7 @@ func LoggedKey(e *accesslogv3.HTTPAccessLogEntry) string {
 // empty reason when the entry does not tell. Where the ext_proc service should
 // have decided and did not, it is how Envoy chose by itself.
 func LoggedReason(e *accesslogv3.HTTPAccessLogEntry) routing.Reason {
-	_, why, _ := ParseRouteName(e.GetCommonProperties().GetRouteName())
-	why = strings.TrimPrefix(why, routeCopied+"/")
-	if why == routeDecided {
-		return routing.Reason(logged(e, routing.MetadataReason))
-	}
-	why, _, _ = strings.Cut(strings.TrimPrefix(why, routeUndecided+"/"), "/")
-	return routing.Reason(why)
+	return ReasonOf(e.GetCommonProperties().GetRouteName(), logged(e, routing.MetadataReason))
 }
 
 // LoggedMirror tells whether a logged request is a copy.

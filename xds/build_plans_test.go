@@ -59,6 +59,12 @@ func goldenPlans(t *testing.T) map[string]*routing.Plan {
 		m.Key = header
 		bodyRule(m, user)
 	})), "v1.0.0", "v2.0.0"))
+	plans["capture"] = planOf(captured(mirrored(alone(goldenModel("churn", func(m *routing.Model) { m.Key, m.Repeatable = header, true })), "v1.0.0", "v2.0.0")))
+	plans["capture-only"] = planOf(captured(alone(goldenModel("churn", func(*routing.Model) {}))))
+	plans["capture-decided"] = planOf(captured(mirrored(alone(goldenModel("churn", func(m *routing.Model) {
+		m.Repeatable = true
+		bodyRule(m, user)
+	})), "v1.0.0")))
 	return plans
 }
 
@@ -76,6 +82,11 @@ func goldenModel(name string, edit func(*routing.Model)) *routing.ModelPlan {
 	}
 	edit(m)
 	return &routing.ModelPlan{Model: m, Stable: "v1.0.0", Split: share(name, 1000)}
+}
+
+func captured(p *routing.ModelPlan) *routing.ModelPlan {
+	p.Capture = &routing.Capture{Share: 500, MaxBody: 64 << 10}
+	return p
 }
 
 func alone(p *routing.ModelPlan) *routing.ModelPlan {

@@ -30,8 +30,9 @@ import (
 // Names of the HTTP filters that stand in every listener, disabled, until a
 // route enables them.
 const (
-	filterDecide = "headgate.decide" // asks the ext_proc service
-	filterKey    = "headgate.key"    // keeps the hashed key for the access log
+	filterDecide  = "headgate.decide"  // asks the ext_proc service
+	filterKey     = "headgate.key"     // keeps the hashed key for the access log
+	filterCapture = "headgate.capture" // sends request and answer to the capture service
 )
 
 // compiledListener is what was made of a listener.
@@ -140,6 +141,7 @@ func connectionManager(name string, o Options) *hcmv3.HttpConnectionManager {
 		HttpFilters: []*hcmv3.HttpFilter{
 			disabled(filterDecide, config(decideFilter(o))),
 			disabled(filterKey, config(&keyfilterv3.Config{})),
+			disabled(filterCapture, config(captureFilter())),
 			router(),
 		},
 		CommonHttpProtocolOptions: &corev3.HttpProtocolOptions{IdleTimeout: durationpb.New(time.Hour)},
@@ -166,16 +168,16 @@ func connectionManager(name string, o Options) *hcmv3.HttpConnectionManager {
 }
 
 // mirrorListener takes the copies for a version and sends them on to it.
-func mirrorListener(m *routing.Model, v *routing.Version, o Options) (l *listenerv3.Listener, err error) {
+func mirrorListener(p *routing.ModelPlan, v *routing.Version, o Options) (l *listenerv3.Listener, err error) {
 	defer caught(&err)
-	name := mirrorName(m.Name, v.Name)
+	name := mirrorName(p.Model.Name, v.Name)
 	return &listenerv3.Listener{
 		Name:              name,
 		ListenerSpecifier: &listenerv3.Listener_InternalListener{InternalListener: &listenerv3.Listener_InternalListenerConfig{}},
 		FilterChains: []*listenerv3.FilterChain{{Filters: []*listenerv3.Filter{{
 			Name: "envoy.filters.network.http_connection_manager",
 			ConfigType: &listenerv3.Filter_TypedConfig{TypedConfig: config(
-				mirrorManager(name, mirrorRoute(m, v, o), o))},
+				mirrorManager(p, name, mirrorRoutes(p, v, o), o))},
 		}}}},
 		PerConnectionBufferLimitBytes: wrapperspb.UInt32(mirrorBuffer(o)),
 	}, nil
@@ -183,15 +185,19 @@ func mirrorListener(m *routing.Model, v *routing.Version, o Options) (l *listene
 
 // mirrorManager passes copies on as they are: what the first listener has done
 // to a request is not done again.
-func mirrorManager(name string, r *routev3.Route, o Options) *hcmv3.HttpConnectionManager {
+func mirrorManager(p *routing.ModelPlan, name string, routes []*routev3.Route, o Options) *hcmv3.HttpConnectionManager {
+	filters := []*hcmv3.HttpFilter{keepKey(), router()}
+	if p.Capture != nil {
+		filters = slices.Insert(filters, 1, disabled(filterCapture, config(captureFilter())))
+	}
 	return &hcmv3.HttpConnectionManager{
 		StatPrefix: "mirror_" + statName.Replace(strings.TrimSuffix(name, mirrorSuffix)),
 		RouteSpecifier: &hcmv3.HttpConnectionManager_RouteConfig{RouteConfig: &routev3.RouteConfiguration{
 			Name:             name,
 			ValidateClusters: wrapperspb.Bool(false), // listeners and clusters come in any order
-			VirtualHosts:     []*routev3.VirtualHost{{Name: name, Domains: []string{"*"}, Routes: []*routev3.Route{r}}},
+			VirtualHosts:     []*routev3.VirtualHost{{Name: name, Domains: []string{"*"}, Routes: routes}},
 		}},
-		HttpFilters: []*hcmv3.HttpFilter{keepKey(), router()},
+		HttpFilters: filters,
 		CommonHttpProtocolOptions: &corev3.HttpProtocolOptions{
 			IdleTimeout:     durationpb.New(time.Hour),
 			MaxHeadersCount: wrapperspb.UInt32(200), // what was added to a request must not make it too large

@@ -18,7 +18,6 @@ import (
 	internalv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/internal_upstream/v3"
 	rawv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/raw_buffer/v3"
 	httpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/upstreams/http/v3"
-	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
 
 	"github.com/headgate/headgate/routing"
 )
@@ -150,30 +149,30 @@ func (c *routeCompiler) mirrors(r *routev3.Route) []*routev3.RouteAction_Request
 		policies = append(policies, &routev3.RouteAction_RequestMirrorPolicy{
 			Cluster: mirrorName(model, m.Version),
 			// By default nothing is copied.
-			RuntimeFraction: &corev3.RuntimeFractionalPercent{
-				DefaultValue: &typev3.FractionalPercent{Denominator: typev3.FractionalPercent_TEN_THOUSAND},
-				RuntimeKey:   mirrorKey(model, m.Version),
-			},
+			RuntimeFraction:               shareOf(mirrorKey(model, m.Version)),
 			DisableShadowHostSuffixAppend: true,
-			RequestHeadersMutations:       copyMutations(r),
+			RequestHeadersMutations:       copyMutations(m, r),
 		})
 	}
 	return policies
 }
 
-// secretHeaders are not copied: a shadow has no business with the users'
-// credentials.
+// secretHeaders are not copied unless the plan says so: a shadow has no business
+// with the users' credentials.
 var secretHeaders = []string{"authorization", "proxy-authorization", "cookie", "x-api-key"}
 
 // copyMutations make a copy of a request of r. Of our headers it has the key,
 // which goes as far as the internal listener, and the version, which that
 // replaces; the table has removed all others.
-func copyMutations(r *routev3.Route) []*mutationv3.HeaderMutation {
+func copyMutations(m routing.Mirror, r *routev3.Route) []*mutationv3.HeaderMutation {
 	var mutations []*mutationv3.HeaderMutation
 	add := func(h *corev3.HeaderValueOption) {
 		mutations = append(mutations, &mutationv3.HeaderMutation{Action: &mutationv3.HeaderMutation_Append{Append: h}})
 	}
 	for _, name := range secretHeaders {
+		if m.Credentials {
+			break
+		}
 		mutations = append(mutations, &mutationv3.HeaderMutation{Action: &mutationv3.HeaderMutation_Remove{Remove: name}})
 	}
 	if r.GetTypedPerFilterConfig()[filterKey] != nil || strings.HasSuffix(r.GetName(), "/"+routeDecided) {
@@ -193,14 +192,8 @@ func (c *routeCompiler) copied(r *routev3.Route) []*routev3.Route {
 	if len(c.plan.Mirrors) == 0 {
 		return nil
 	}
-	reads := matchRegex(":method", "GET|HEAD")
-	sized := []*routev3.HeaderMatcher{lengthWithin(0, c.options.MirrorBody), absent("upgrade")}
-	if !c.plan.Model.Repeatable {
-		sized = append(sized, reads)
-	}
-	bare := []*routev3.HeaderMatcher{reads, absent("content-length"), absent("upgrade")}
 	var routes []*routev3.Route
-	for _, conditions := range [][]*routev3.HeaderMatcher{sized, bare} {
+	for _, conditions := range c.bounded(c.plan.Model.Repeatable) {
 		twin := proto.CloneOf(r)
 		twin.Name = strings.Replace(r.GetName(), "/", "/"+routeCopied+"/", 1)
 		twin.Match.Headers = append(twin.Match.Headers, conditions...)
@@ -208,6 +201,18 @@ func (c *routeCompiler) copied(r *routev3.Route) []*routev3.Route {
 		routes = append(routes, twin)
 	}
 	return routes
+}
+
+// bounded are the conditions, one of which is true for a request whose body is
+// known to be short: those with a length, and those without a body. repeatable
+// says that methods that change something are among them.
+func (c *routeCompiler) bounded(repeatable bool) [][]*routev3.HeaderMatcher {
+	reads := matchRegex(":method", "GET|HEAD")
+	sized := []*routev3.HeaderMatcher{lengthWithin(0, c.options.MirrorBody), absent("upgrade")}
+	if !repeatable {
+		sized = append(sized, reads)
+	}
+	return [][]*routev3.HeaderMatcher{sized, {reads, absent("content-length"), absent("upgrade")}}
 }
 
 func absent(header string) *routev3.HeaderMatcher {

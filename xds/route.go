@@ -201,7 +201,9 @@ func (c *routeCompiler) named(r *routev3.Route) *routev3.Route {
 // about all others.
 func (c *routeCompiler) emit(r *routev3.Route) {
 	if !strings.Contains(r.GetName(), "/"+string(routing.ReasonOverride)) {
-		c.out = append(c.out, c.copied(r)...)
+		copied := c.copied(r)
+		c.out = append(c.out, c.captured(r, copied)...)
+		c.out = append(c.out, copied...)
 	}
 	c.out = append(c.out, r)
 }

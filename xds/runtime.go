@@ -79,7 +79,7 @@ func layerOf(weights map[string]uint32) []byte {
 	var part []byte
 	for _, key := range slices.Sorted(maps.Keys(weights)) {
 		value := numberValue(weights[key])
-		if strings.HasPrefix(key, mirrorKeys) {
+		if strings.HasPrefix(key, mirrorKeys) || strings.HasPrefix(key, captureKeys) {
 			value = fractionValue(weights[key])
 		}
 		part = appendField(part, key, value)
@@ -128,10 +128,13 @@ func fallbackPrefix(p *routing.ModelPlan) string {
 
 // weights are the runtime values of a model.
 func weights(p *routing.ModelPlan) map[string]uint32 {
-	if len(p.Split.Ranges) == 1 && len(p.Mirrors) == 0 {
+	if len(p.Split.Ranges) == 1 && len(p.Mirrors) == 0 && p.Capture == nil {
 		return nil
 	}
 	w := make(map[string]uint32)
+	if p.Capture != nil {
+		w[captureKey(p.Model.Name)] = uint32(p.Capture.Share)
+	}
 	for _, m := range p.Mirrors {
 		w[mirrorKey(p.Model.Name, m.Version)] = uint32(m.Share)
 	}

@@ -156,6 +156,9 @@ func checkMirrors(p *routing.ModelPlan) error {
 		}
 		seen[m.Version] = true
 	}
+	if c := p.Capture; c != nil && c.Share > routing.Whole {
+		return fmt.Errorf("capture: share: %s: must be at most 100%%", c.Share)
+	}
 	return nil
 }
 

@@ -40,11 +40,13 @@ func (traffic) Share(step routing.Step) routing.Share {
 }
 
 // Mirrors are copies to the stable version, for a control that asks for them.
+// They keep the users' credentials: the version has seen them before, and what
+// it answers is compared with what the users get.
 func (traffic) Mirrors(step routing.Step, stable string) []routing.Mirror {
 	if step.Share < routing.Whole || !step.Control.Mirror || step.Control.Share == 0 {
 		return nil
 	}
-	return []routing.Mirror{{Version: stable, Share: step.Control.Share}}
+	return []routing.Mirror{{Version: stable, Share: step.Control.Share, Credentials: true}}
 }
 
 // Progress is done when the time is over.

@@ -253,7 +253,7 @@ func TestControls(t *testing.T) {
 	}
 
 	s, at = reach(t, "", toLastGates(routing.Control{Mirror: true, Share: 5000}))
-	want := []routing.Mirror{{Version: "v1", Share: 5000}}
+	want := []routing.Mirror{{Version: "v1", Share: 5000, Credentials: true}}
 	if diff := cmp.Diff(want, s.Mirrors()); diff != "" || s.Share() != routing.Whole {
 		t.Errorf("mirrors (-want +got):\n%s; %s", diff, brief(s))
 	}
