@@ -130,7 +130,7 @@ func tenBadAnswers(t *testing.T, g *gate, c *trial) {
 }
 
 // TestFaultOtherFailures has candidates that fail otherwise than by 5xx, after
-// they have answered once.
+// headgate has reached them.
 func TestFaultOtherFailures(t *testing.T) {
 	t.Parallel()
 	refusing := newTrial(t, "refusing", []string{half, everyone}, []string{"{metric: error_rate, max: 5%}"})
@@ -153,7 +153,7 @@ func TestFaultOtherFailures(t *testing.T) {
 	clientMax.v2.SetStatus(http.StatusUnprocessableEntity)
 	slow.v2.SetDelay(3 * time.Second)
 	slower.v2.SetDelay(3 * time.Second)
-	var loads []*envoytest.Loader
+	loads := map[*trial][]*envoytest.Loader{}
 	for c := range reasons {
 		rate := 30.0
 		if c == slower {
@@ -161,19 +161,18 @@ func TestFaultOtherFailures(t *testing.T) {
 		}
 		// Who waits for v2 keeps nobody else waiting.
 		for _, version := range []string{"v1", "v2"} {
-			loads = append(loads, c.load(t, rate, func(o *envoytest.LoadOptions) {
+			loads[c] = append(loads[c], c.load(t, rate, func(o *envoytest.LoadOptions) {
 				o.Users, o.Connections = c.crowd(version, 1, 50, 100), 24
 			}))
 			rate = 30
 		}
 	}
-	for c, reason := range reasons {
-		g.phase(c, rollout.PhaseRolledBack)
-		g.back(c, reason)
-	}
-	for _, load := range loads {
-		if n := only(t, load.Stop(), "v2"); n > 300 {
-			t.Errorf("%d requests failed", n)
+	for _, c := range []*trial{refusing, client, clientMax, hanging, slow, slower} {
+		g.back(c, reasons[c])
+		for _, load := range loads[c] {
+			if n := only(t, load.Stop(), "v2"); n > 300 {
+				t.Errorf("%s: %d requests failed", c.name, n)
+			}
 		}
 	}
 }
