@@ -8,8 +8,9 @@
 // [Rate] tests a rate against a limit, [Share] the rates of two versions
 // between which units are drawn, [Starts] begins a test anew for harm that
 // comes late, [QuantileInterval] and [MeanInterval] bound what a [Histogram]
-// has counted. Each says its formula, its assumption and its paper, and how
-// much it needs.
+// has counted, [PSIInterval] and [KSInterval] how far two distributions are
+// apart. Each says its formula, its assumption and its paper, and how much it
+// needs.
 //
 // Capital is kept as logs, so that counts from 0 to 10^12 do no harm. Nothing
 // here knows a clock, a log or what the counts are of.
