@@ -96,7 +96,8 @@ func scalar(l protocol.Leaf, limit int) json.RawMessage {
 		if math.IsNaN(l.Number) || math.IsInf(l.Number, 0) {
 			return strconv.AppendQuote(nil, strconv.FormatFloat(l.Number, 'g', -1, 64))
 		}
-		return strconv.AppendFloat(nil, l.Number, 'g', -1, 64)
+		raw, _ := json.Marshal(l.Number)
+		return raw
 	case "boolean":
 		return strconv.AppendBool(nil, l.Number != 0)
 	case "string":
