@@ -143,7 +143,7 @@ func (c *compiler) timeouts(r *rollout, steps []routing.Step, p *path) {
 			own = r.Steps[i]
 			c.ownTimeout(r, &own, s, p.in("steps").at(i))
 		}
-		if s.Hold || endsAtOnce(s) {
+		if s.Hold || s.Unwatched() {
 			continue
 		}
 		switch {
@@ -178,7 +178,7 @@ func (c *compiler) ownTimeout(r *rollout, own *step, s *routing.Step, at *path) 
 	switch {
 	case s.Hold:
 		waits = "needs for: without it the step waits for a person"
-	case endsAtOnce(s):
+	case s.Unwatched():
 		waits = "needs for: without it the last step ends at once"
 	case len(r.Gates) == 0:
 		waits = noGates
@@ -238,7 +238,7 @@ func (c *compiler) measurable(written []gate, gates []routing.Gate, steps []rout
 			continue
 		}
 		why := "at traffic: 100% nobody is left to compare with; begin with a smaller share, or give the step control: mirror or control: 1%"
-		if endsAtOnce(&steps[len(steps)-1]) {
+		if steps[len(steps)-1].Unwatched() {
 			why = "the only step ends at once; give it for, or begin with a smaller share"
 		}
 		c.d.reject(at.at(i).in(string(g.Bound)), g.Written, "no step can measure it: "+why)
@@ -247,13 +247,8 @@ func (c *compiler) measurable(written []gate, gates []routing.Gate, steps []rout
 
 // measures tells whether a gate gets data in a step.
 func measures(s *routing.Step, g *routing.Gate) bool {
-	if endsAtOnce(s) {
+	if s.Unwatched() {
 		return false
 	}
 	return g.Bound == routing.BoundMax || s.Share < routing.Whole || s.Control.Share > 0
-}
-
-// endsAtOnce tells whether a step is the last and nobody asked to watch it.
-func endsAtOnce(s *routing.Step) bool {
-	return s.Share == routing.Whole && s.For == 0 && !s.Hold && s.Control == routing.Control{}
 }

@@ -69,7 +69,7 @@ func warn(m *routing.Model, path, message string) Warning {
 func unmeasured(m *routing.Model) []Warning {
 	var out []Warning
 	for i := range m.Steps {
-		if endsAtOnce(&m.Steps[i]) {
+		if m.Steps[i].Unwatched() {
 			continue
 		}
 		var gates []string

@@ -68,13 +68,7 @@ func (t *transition) check(w Wanted) {
 // atOnce tells whether steps give everyone to the candidate without any delay.
 // A file without a rollout says so by one step.
 func atOnce(steps []routing.Step) bool {
-	return len(steps) == 0 || len(steps) == 1 && everyone(steps[0])
-}
-
-// everyone tells whether a step gives everyone to the candidate, with no time
-// and no control to watch it.
-func everyone(s routing.Step) bool {
-	return s.Kind == routing.StepTraffic && s.Share == routing.Whole && s.For == 0 && !s.Hold && s.Control == routing.Control{}
+	return len(steps) == 0 || len(steps) == 1 && steps[0].Unwatched()
 }
 
 func (t *transition) checkServes(w Wanted, version string, share routing.Share) {

@@ -226,7 +226,7 @@ func safeWords(j *routing.Judgement) string {
 // endsAtOnce tells whether the step is a last one of 100 % that nobody asked to
 // watch: it ends when it is in force, whatever is shown.
 func (r *Rollout) endsAtOnce() bool {
-	return r.Step >= len(r.Steps)-1 && everyone(r.step())
+	return r.Step >= len(r.Steps)-1 && r.step().Unwatched()
 }
 
 // deadline is how long the step may run until its gates have to be safe; 0: as
