@@ -54,7 +54,7 @@ func TestRefusedEdits(t *testing.T) {
 		err := g.Apply(t.Context(), cfg)
 		want := `churn.yaml:1: versions: v1: must stay, it serves 90% of the users
 churn.yaml:9: key: header x-account, absent: cookie: must stay "header x-user-id, absent: cookie" while the rollout of v2 runs, or users would change versions; promote it or roll it back first
-fraud.yaml:1: rollout.steps[0]: magic: no code implements this kind of step; there is [traffic]
+fraud.yaml:1: rollout.steps[0]: magic: no code implements this kind of step; there is [shadow traffic]
 fraud.yaml:1: versions: v1: must stay, it serves 100% of the users`
 		if err == nil || err.Error() != want {
 			t.Errorf("apply: %v\nwant: %s", err, want)

@@ -146,7 +146,7 @@ func (t *transition) editSteps() {
 	w, r := t.s.Wanted, t.s.Rollout
 	edited := r
 	edited.Steps, edited.Step = w.Steps, max(0, min(r.Step, len(w.Steps)-1))
-	d := data{Steps: stepsData(w.Steps), Step: edited.Step, SameShare: r.Promoted || edited.share() == r.share()}
+	d := data{Steps: stepsData(w.Steps), Step: edited.Step, SameShare: r.Promoted || edited.share() == r.share() && edited.shadow() == r.shadow()}
 	running := !t.s.Clock.Since.IsZero()
 	if d.SameShare {
 		d.Elapsed = t.s.Elapsed(t.now)

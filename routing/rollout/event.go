@@ -106,6 +106,7 @@ type Wanted struct {
 	From     string
 	Versions map[string]string // name to definition
 	Steps    []routing.Step
+	Shadows  []routing.Shadow // standing ones, each version once
 	Key      KeyID
 	Policy   *routing.Policy // nil: no gates, and the usual promise
 }
@@ -136,6 +137,7 @@ func WantedOf(m *routing.Model) Wanted {
 		From:     m.From,
 		Versions: make(map[string]string, len(m.Versions)),
 		Steps:    m.Steps,
+		Shadows:  m.Shadows,
 		Key:      KeyID{Source: m.Key.Source, Name: m.Key.Name, Absent: m.Key.Absent},
 		Policy:   &m.Policy,
 	}

@@ -96,6 +96,68 @@ func TestJudged(t *testing.T) {
 	})
 }
 
+// TestShadows are what Envoys are told to copy.
+func TestShadows(t *testing.T) {
+	first := func(m *routing.Model) {
+		m.Steps = slices.Insert(m.Steps, 0, routing.Step{Kind: routing.StepShadow, Share: 2000, For: time.Hour})
+	}
+	standing := func(shadows ...routing.Shadow) func(*routing.Model) {
+		return func(m *routing.Model) { m.Shadows = shadows }
+	}
+	published := func(g *gate, want ...string) {
+		t.Helper()
+		if diff := cmp.Diff(want, g.fleet.history); diff != "" {
+			t.Errorf("published (-want +got):\n%s", diff)
+		}
+	}
+	bubble(t, "before the first user", func(t *testing.T) {
+		g := judged(t, journal.NewMemory(), newOracle("s"))
+		g.apply(churn(from("v1"), release("v2"), gates, first))
+		g.pass(time.Hour + time.Second)
+		published(g, "churn: v2 0%, v1 100%", "churn: v2 0%, v1 100%, copies to v2 20%", "churn: v2 10%, v1 90%")
+		want := []string{
+			"watch churn #1 step 0/4 v1→v2 0% shadow 20%", "watch churn #1 step 0/4 v1→v2 0% shadow 20% since 00:00:00",
+			"watch churn #1 step 1/4 v1→v2 10%", "watch churn #1 step 1/4 v1→v2 10% since 01:00:00",
+		}
+		if diff := cmp.Diff(want, g.judge.took()); diff != "" {
+			t.Errorf("told (-want +got):\n%s", diff)
+		}
+	})
+	bubble(t, "a way back ends the copies", func(t *testing.T) {
+		g := judged(t, journal.NewMemory(), newOracle("b"))
+		g.apply(churn(from("v1"), release("v2"), gates, first))
+		g.pass(2 * time.Second)
+		g.want(rollout.PhaseRolledBack, -1, "v2 0%, v1 100%")
+		published(g, "churn: v2 0%, v1 100%", "churn: v2 0%, v1 100%, copies to v2 20%", "churn: v2 0%, v1 100%")
+	})
+	bubble(t, "a candidate that does not answer gets no copies", func(t *testing.T) {
+		g := judged(t, journal.NewMemory(), newOracle("s"))
+		g.probe.fail("v2", errors.New("connection refused"))
+		g.apply(churn(from("v1"), release("v2"), gates, first))
+		g.pass(time.Minute)
+		published(g, "churn: v2 0%, v1 100%")
+	})
+	bubble(t, "standing ones outlive rollouts and restarts", func(t *testing.T) {
+		j, two := journal.NewMemory(), standing(routing.Shadow{Version: "v3", Share: 1}, routing.Shadow{Version: "v2", Share: 5000})
+		g := judged(t, j, newOracle("s"))
+		g.apply(churn(two))
+		g.apply(churn(two, release("v2"), gates, first))
+		g.pass(time.Hour + time.Second)
+		g.do(rollout.ActionRollback)
+		g.stop()
+		g = judged(t, j, newOracle("s"))
+		g.apply(churn(two, release("v2"), gates, first))
+		published(g, "churn: v2 0%, v1 100%, copies to v2 50%, copies to v3 0.01%")
+		g.apply(churn(standing(routing.Shadow{Version: "v3", Share: 2}), release("v2"), gates, first))
+		g.do(rollout.ActionRetry)
+		g.do(rollout.ActionPromote)
+		g.pass(time.Second)
+		published(g, "churn: v2 0%, v1 100%, copies to v2 50%, copies to v3 0.01%", "churn: v2 0%, v1 100%, copies to v3 0.02%",
+			"churn: v2 0%, v1 100%, copies to v3 0.02%", // of another rollout
+			"churn: v2 0%, v1 100%, copies to v2 20%, copies to v3 0.02%", "churn: v2 100%, v1 0%, copies to v3 0.02%", "churn: v2 100%, copies to v3 0.02%")
+	})
+}
+
 // TestWatch is what a judge is told, and when.
 func TestWatch(t *testing.T) {
 	bubble(t, "a whole rollout", func(t *testing.T) {

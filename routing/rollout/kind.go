@@ -16,7 +16,7 @@ type Kind interface {
 	// Share is the candidate's share of the users while the step runs.
 	Share(step routing.Step) routing.Share
 	// Mirrors are the versions that get copies of requests while the step runs.
-	Mirrors(step routing.Step, stable string) []routing.Mirror
+	Mirrors(step routing.Step, stable, candidate string) []routing.Mirror
 	// Progress tells how far a step is that has run for elapsed, the time in
 	// which every connected Envoy served the step's share.
 	Progress(step routing.Step, elapsed time.Duration) Progress
@@ -33,6 +33,7 @@ type Progress struct {
 // not run: configurations with it are refused.
 var kinds = map[routing.StepKind]Kind{
 	routing.StepTraffic: traffic{},
+	routing.StepShadow:  shadow{},
 }
 
 // Kinds returns the kinds of steps that can run, sorted.

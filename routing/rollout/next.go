@@ -274,6 +274,9 @@ func (t *transition) complete(actor, reason string, notSafe ...string) {
 // until it is asked for again.
 func (t *transition) rollBack(actor, reason string) {
 	r := &t.s.Rollout
+	if t.s.shadowing() && actor == ActorJudge {
+		reason = also(reason, "it was a shadow, no user got it")
+	}
 	t.write(KindRolledBack, actor, reason, data{Stable: t.s.Stable, Candidate: r.Candidate, Definition: r.Definition})
 }
 

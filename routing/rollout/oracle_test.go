@@ -56,6 +56,9 @@ func (o *oracle) Watch(t routing.Trial, kept []byte) {
 	}
 	o.trials[t.Model] = t
 	call := fmt.Sprintf("watch %s #%d step %d/%d %s→%s %s", t.Model, t.Rollout, t.Step, t.Steps, t.Stable, t.Candidate, t.Share)
+	if t.Shadow > 0 {
+		call += " shadow " + t.Shadow.String()
+	}
 	if t.Control != (routing.Control{}) {
 		call += " control " + t.Control.String()
 	}

@@ -30,6 +30,9 @@ func drawEvent(t *rapid.T, rollouts int) Event {
 		if rapid.IntRange(0, 4).Draw(t, "removed") == 0 {
 			without(version())(&w)
 		}
+		if rapid.IntRange(0, 2).Draw(t, "standing") == 0 {
+			standing(&w)
+		}
 		w.Steps = w.Steps[rapid.IntRange(0, 2).Draw(t, "first step"):rapid.IntRange(2, 3).Draw(t, "last step")]
 		if rapid.IntRange(0, 4).Draw(t, "key") == 0 {
 			w.Key.Name = "x-account"
@@ -63,6 +66,9 @@ func drawEvent(t *rapid.T, rollouts int) Event {
 func drawWanted(t *rapid.T) Wanted {
 	if rapid.Bool().Draw(t, "no gates") {
 		return wanted()
+	}
+	if rapid.IntRange(0, 3).Draw(t, "shadow") == 0 {
+		return shadowed(shadowing(rapid.SampledFrom([]routing.Share{1, 1000, routing.Whole}).Draw(t, "copied")))
 	}
 	w := gated(controlled(rapid.SampledFrom([]routing.Control{{}, {Share: 100}, {Mirror: true, Share: 5000}}).Draw(t, "control")))
 	for step := range w.Steps {
@@ -122,6 +128,7 @@ func TestProperties(t *testing.T) {
 			event := about(live, drawEvent(t, live.Rollout.Number))
 			next, effects := Next(live, event, at)
 			checkSplit(t, next)
+			checkMirrors(t, next)
 			checkStable(t, live, next, effects)
 			checkMonotone(t, live, next, effects)
 			checkVerdicts(t, live, next, event, at, effects)
@@ -171,6 +178,26 @@ func checkSplit(t *rapid.T, s State) {
 	}
 	if !s.Running() && split.Weight(s.Stable) != routing.Whole {
 		t.Fatalf("%s: the stable version gets %s", s.Phase, split.Weight(s.Stable))
+	}
+}
+
+// checkMirrors: each version has one mirror at most, of what is configured, and
+// none when it serves everyone.
+func checkMirrors(t *rapid.T, s State) {
+	mirrors := s.Mirrors()
+	if !s.Known() && len(mirrors) > 0 {
+		t.Fatalf("%s copies to %v", s.Phase, mirrors)
+	}
+	for i, m := range mirrors {
+		if i > 0 && m.Version <= mirrors[i-1].Version || m.Share == 0 || m.Share > routing.Whole || s.Wanted != nil && !s.configured(m.Version) {
+			t.Fatalf("copies to %v", mirrors)
+		}
+		if s.Split().Weight(m.Version) == routing.Whole {
+			t.Fatalf("%s serves everyone and gets copies: %v", m.Version, mirrors)
+		}
+	}
+	if s.shadowing() && (s.Share() > 0 || s.copied(s.Rollout.Candidate) < s.Rollout.shadow()) {
+		t.Fatalf("a shadow of %s: %s of the users, copies to %v", s.Rollout.shadow(), s.Share(), mirrors)
 	}
 }
 

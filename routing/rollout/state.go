@@ -136,15 +136,6 @@ func (s State) Split() routing.Split {
 	}
 }
 
-// Mirrors are the versions that get copies of the model's requests.
-func (s State) Mirrors() []routing.Mirror {
-	if !s.Known() || !s.Running() || !s.Rollout.Reachable || s.Rollout.Promoted {
-		return nil
-	}
-	step := s.Rollout.step()
-	return kindOf(step).Mirrors(step, s.Stable)
-}
-
 // candidate is the version that is on its way in, or that went back; else empty.
 // What went back last need not be the last rollout's candidate: a person can
 // take back the stable version too.

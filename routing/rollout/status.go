@@ -114,7 +114,7 @@ func (v *View) why(now time.Time) string {
 	case PhaseProgressing:
 		return v.progress(now)
 	case PhasePaused:
-		return fmt.Sprintf("paused at %s%s; `headgate resume %s` goes on", s.Share(), by, s.Model)
+		return fmt.Sprintf("paused at %s%s; `headgate resume %s` goes on", s.gets(), by, s.Model)
 	case PhaseCompleted:
 		return fmt.Sprintf("%s serves everyone since %s", s.Stable, clock(s.Since))
 	case PhaseRolledBack:
@@ -150,14 +150,14 @@ func (v *View) progress(now time.Time) string {
 	case !r.Reachable:
 		return fmt.Sprintf("asks whether %s answers", r.Candidate)
 	case v.Delivery.Envoys == 0:
-		return fmt.Sprintf("%s: no Envoy is connected, nothing moves", s.Share())
+		return fmt.Sprintf("%s: no Envoy is connected, nothing moves", s.gets())
 	case len(v.Delivery.Waiting) > 0:
-		return fmt.Sprintf("%s: waits for %s to acknowledge", s.Share(), strings.Join(v.Delivery.Waiting, ", "))
+		return fmt.Sprintf("%s: waits for %s to acknowledge", s.gets(), strings.Join(v.Delivery.Waiting, ", "))
 	case r.Promoted || r.StepStarted.IsZero():
-		return fmt.Sprintf("%s: waits for the Envoys to acknowledge", s.Share())
+		return fmt.Sprintf("%s: waits for the Envoys to acknowledge", s.gets())
 	}
 	p := kindOf(step).Progress(step, s.Elapsed(now))
-	text := fmt.Sprintf("%s since %s, %s%s", s.Share(), clock(r.StepStarted), p.Reason, s.waitsFor())
+	text := fmt.Sprintf("%s since %s, %s%s", s.gets(), clock(r.StepStarted), p.Reason, s.waitsFor())
 	switch {
 	case s.Observes():
 		text += fmt.Sprintf("; verdicts are only told: `headgate skip %s` ends the step", s.Model)

@@ -27,7 +27,7 @@ func Summary(r Record) string {
 
 // tell says what a record has changed; empty: the reason says all.
 func tell(before, after State, kind string) string {
-	from, to := before.Share(), after.Share()
+	from := before.Share()
 	switch {
 	case kind == KindCheckpoint || kind == KindBlocked || kind == KindRetired:
 		return ""
@@ -40,10 +40,10 @@ func tell(before, after State, kind string) string {
 	switch {
 	case kind == KindStarted:
 		return text + fmt.Sprintf(": rollout %d begins", after.Rollout.Number)
-	case from != to:
-		return fmt.Sprintf("%s: %s → %s", text, from, to)
+	case before.Running() && before.gets() != after.gets():
+		return fmt.Sprintf("%s: %s → %s", text, before.gets(), after.gets())
 	}
-	return fmt.Sprintf("%s: %s", text, to)
+	return text + ": " + after.gets()
 }
 
 // ended says what is left after a rollout, or without one.

@@ -17,16 +17,24 @@ func (traffic) Check(step routing.Step) error {
 	switch {
 	case step.Share > routing.Whole:
 		return fmt.Errorf("traffic: %s: must be at most 100%%", step.Share)
+	case step.Control.Share > routing.Whole:
+		return fmt.Errorf("control: %s: must be at most 100%%", step.Control.Share)
+	case step.Control != (routing.Control{}) && step.Share < routing.Whole:
+		return fmt.Errorf("control: %s: only a step of 100%% has one", step.Control)
+	}
+	return checkTimes(step)
+}
+
+// checkTimes refuses negative times, and a step with a time that waits for a
+// person.
+func checkTimes(step routing.Step) error {
+	switch {
 	case step.For < 0:
 		return fmt.Errorf("for: %s: must not be negative", step.For)
 	case step.Hold && step.For > 0:
 		return fmt.Errorf("for: %s: a step that waits for a person has no time", step.For)
 	case step.AtMost < 0:
 		return fmt.Errorf("at_most: %s: must not be negative", step.AtMost)
-	case step.Control.Share > routing.Whole:
-		return fmt.Errorf("control: %s: must be at most 100%%", step.Control.Share)
-	case step.Control != (routing.Control{}) && step.Share < routing.Whole:
-		return fmt.Errorf("control: %s: only a step of 100%% has one", step.Control)
 	}
 	return nil
 }
@@ -42,7 +50,7 @@ func (traffic) Share(step routing.Step) routing.Share {
 // Mirrors are copies to the stable version, for a control that asks for them.
 // They keep the users' credentials: the version has seen them before, and what
 // it answers is compared with what the users get.
-func (traffic) Mirrors(step routing.Step, stable string) []routing.Mirror {
+func (traffic) Mirrors(step routing.Step, stable, _ string) []routing.Mirror {
 	if step.Share < routing.Whole || !step.Control.Mirror || step.Control.Share == 0 {
 		return nil
 	}
@@ -51,6 +59,11 @@ func (traffic) Mirrors(step routing.Step, stable string) []routing.Mirror {
 
 // Progress is done when the time is over.
 func (traffic) Progress(step routing.Step, elapsed time.Duration) Progress {
+	return timeOf(step, elapsed)
+}
+
+// timeOf is the progress of a step that lasts for a time.
+func timeOf(step routing.Step, elapsed time.Duration) Progress {
 	if step.Hold {
 		return Progress{Reason: "waits for a person"}
 	}
@@ -75,7 +88,7 @@ func (u unknown) Check(routing.Step) error {
 func (unknown) Share(routing.Step) routing.Share { return 0 }
 
 // Mirrors are none.
-func (unknown) Mirrors(routing.Step, string) []routing.Mirror { return nil }
+func (unknown) Mirrors(routing.Step, string, string) []routing.Mirror { return nil }
 
 // Progress is never done.
 func (u unknown) Progress(routing.Step, time.Duration) Progress {

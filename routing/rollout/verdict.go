@@ -21,8 +21,15 @@ func (s State) Trial() (routing.Trial, bool) {
 		Model: s.Model, Rollout: r.Number, Step: r.Step, Steps: max(1, len(r.Steps)),
 		Stable: s.Stable, Candidate: r.Candidate, Share: s.Share(), Since: s.InForce.Round(0), Policy: s.policy(),
 	}
-	if !r.Promoted {
-		t.Control = r.step().Control
+	if r.Promoted {
+		return t, true
+	}
+	// A standing shadow of the same version can have more copies made.
+	if s.shadowing() {
+		t.Shadow = s.copied(r.Candidate)
+	}
+	if t.Control = r.step().Control; t.Control.Mirror && t.Control.Share > 0 {
+		t.Control.Share = max(t.Control.Share, s.copied(s.Stable))
 	}
 	return t, true
 }
