@@ -14,7 +14,8 @@ type Batch struct {
 	Candidate Arm
 	Stable    Arm
 	// Late says that the requests began in the step before this one. Only their
-	// numbers count: of Requests, Errors, ClientErrors, Slow and Drawn….
+	// numbers count: of Requests, Errors, ClientErrors, Slow and Drawn…. Their
+	// answers are those of another batch.
 	Late bool
 }
 

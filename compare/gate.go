@@ -120,6 +120,7 @@ func (t *Trial) reconcile(old []*gate) []*gate {
 				g.gate.OnBreach = routing.OnBreachRollback
 			}
 			g.gate.Written = r.Written
+			g.cached, g.hoped = safeLook{}, needLook{} // by the promise that there was
 			gates = append(gates, g)
 			continue
 		}

@@ -622,3 +622,29 @@ func BenchmarkJudgeObserve(b *testing.B) {
 		}
 	})
 }
+
+// A late answer of the step before is one of the last answers, once.
+func TestLateAnswersAreCountedOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		j := compare.NewJudge(compare.JudgeOptions{})
+		tr := trialOf(10, errorRate(0.01))
+		j.Watch(now(tr), nil)
+		late, good := seen("v2", compare.ClassError), seen("v1", compare.ClassSuccess)
+		time.Sleep(time.Second)
+		tr.Step++
+		j.Watch(now(tr), nil)
+		observe(j, 5, late)
+		observe(j, 7, good)
+		var e struct {
+			Trial struct {
+				Hard struct{ Answers, Seen, Bads uint64 }
+			}
+		}
+		if err := json.Unmarshal(j.Look("churn", time.Now()).Evidence, &e); err != nil {
+			t.Fatal(err)
+		}
+		if h := e.Trial.Hard; h.Answers != 5 || h.Seen != 7 || h.Bads != 0 {
+			t.Errorf("%+v", h)
+		}
+	})
+}

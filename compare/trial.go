@@ -195,7 +195,6 @@ func (t *Trial) Add(b *Batch) {
 		t.start(to)
 	}
 	t.begin(to)
-	t.hard.recent.add(b)
 	if b.Late {
 		for _, g := range t.gates {
 			g.addLate(t, b)
@@ -204,6 +203,7 @@ func (t *Trial) Add(b *Batch) {
 		t.to = to
 		return
 	}
+	t.hard.recent.add(b)
 	t.count(b)
 	t.to = to
 	if t.epoch.used && !to.Before(t.epoch.began.Add(epochLength)) {

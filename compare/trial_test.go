@@ -163,3 +163,23 @@ func golden(t *testing.T, path, got string) {
 		t.Errorf("-want +got\n%s", diff)
 	}
 }
+
+// What was safe by another promise has to be shown anew, at once.
+func TestAnotherPromise(t *testing.T) {
+	for _, g := range []routing.Gate{errorRate(0.01), latencyMax("latency_p99", 0.5), latencyMax("latency_mean", 0.2), latencyRatio("latency_p90", 1.5)} {
+		was := trialOf(25, g)
+		was.Policy.Promise.FalsePromotion = 0.5
+		next := was
+		next.Policy = &routing.Policy{Gates: was.Policy.Gates, Promise: routing.Promise{FalseRollback: 0.05, FalsePromotion: 1e-6}}
+		var trial *compare.Trial
+		safe := func() bool { return trial.Look(began).Findings[0].Verdict == routing.VerdictSafe }
+		for n := uint64(10); n == 10 || !safe(); n += n / 10 {
+			trial = compare.NewTrial(was, false)
+			trial.Add(batchAt(time.Minute, arm(n, 0), arm(3*n, 0)))
+		}
+		trial.Watch(next)
+		if safe() {
+			t.Errorf("%s %s: %s", g.Metric, g.Bound, trial.Look(began).Findings[0].Text)
+		}
+	}
+}
