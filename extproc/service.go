@@ -29,6 +29,8 @@ type Service struct {
 	models index
 	totals totals
 	pool   sync.Pool // of *exchange
+
+	captures extprocv3.ExternalProcessorServer
 }
 
 // New returns a service that has no plan yet: it leaves every request
@@ -47,6 +49,10 @@ func (s *Service) Register(g *grpc.Server) {
 		healthv1.RegisterHealthServer(g, s.health)
 	}
 }
+
+// PassCaptures makes c serve the streams of routes that capture: a gRPC server
+// has but one ext_proc service. It is called before Register.
+func (s *Service) PassCaptures(c extprocv3.ExternalProcessorServer) { s.captures = c }
 
 // ServerOptions returns the options with which a gRPC server answers streams
 // of one short message at the least cost.
@@ -74,6 +80,9 @@ func (s *Service) Shutdown() { s.health.Shutdown() }
 
 // Process serves one stream, which is one request.
 func (s *Service) Process(stream extprocv3.ExternalProcessor_ProcessServer) error {
+	if s.captures != nil && len(metadata.ValueFromIncomingContext(stream.Context(), routing.HeaderSide)) > 0 {
+		return s.captures.Process(stream)
+	}
 	s.totals.streams.Add(1)
 	s.totals.active.Add(1)
 	defer s.totals.active.Add(-1)

@@ -110,6 +110,7 @@ const (
 	HeaderPair     = "x-headgate-pair"     // a fresh id per captured request, which its copies have too
 	HeaderSide     = "x-headgate-side"     // gRPC metadata that tells the capture service whose answer it gets
 	HeaderMaxBody  = "x-headgate-max-body" // gRPC metadata that tells the capture service how much to keep, in bytes
+	HeaderCopies   = "x-headgate-copies"   // gRPC metadata that tells the capture service how many versions may get a copy
 	HeaderShadow   = "x-headgate-shadow"   // "true" tells a version that the request is a copy, whose answer nobody sees
 	CookieName     = "hg"                  // the first draw of an anonymous user
 )

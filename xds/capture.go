@@ -86,7 +86,7 @@ var captureHeaders = func() (patterns []*matcherv3.StringMatcher) {
 
 // captureOnRoute says whose answer is captured, and how much is kept of it. The
 // body of a copy is that of the user's request, which is captured there.
-func captureOnRoute(p *routing.ModelPlan, side string) *anypb.Any {
+func captureOnRoute(p *routing.ModelPlan, side string, more ...*corev3.HeaderValue) *anypb.Any {
 	mode := &extprocv3.ProcessingMode{
 		RequestHeaderMode:   extprocv3.ProcessingMode_SEND,
 		ResponseHeaderMode:  extprocv3.ProcessingMode_SEND,
@@ -101,11 +101,11 @@ func captureOnRoute(p *routing.ModelPlan, side string) *anypb.Any {
 	return config(&extprocv3.ExtProcPerRoute{Override: &extprocv3.ExtProcPerRoute_Overrides{
 		Overrides: &extprocv3.ExtProcOverrides{
 			ProcessingMode: mode,
-			GrpcInitialMetadata: []*corev3.HeaderValue{
+			GrpcInitialMetadata: append([]*corev3.HeaderValue{
 				{Key: routing.HeaderModel, Value: p.Model.Name},
 				{Key: routing.HeaderSide, Value: side},
 				{Key: routing.HeaderMaxBody, Value: strconv.FormatUint(uint64(most), 10)},
-			},
+			}, more...),
 		},
 	}})
 }
@@ -134,7 +134,8 @@ func (c *routeCompiler) captured(r *routev3.Route, copied []*routev3.Route) []*r
 		// The draw is removed after the route's own headers are added, and copies
 		// are made after that.
 		twin.RequestHeadersToAdd = append(twin.RequestHeadersToAdd, set(routing.HeaderPair, "%REQ("+routing.HeaderDraw+")%"))
-		enable(twin, filterCapture, captureOnRoute(c.plan, SidePrimary))
+		copies := strconv.Itoa(len(twin.GetRoute().GetRequestMirrorPolicies()))
+		enable(twin, filterCapture, captureOnRoute(c.plan, SidePrimary, &corev3.HeaderValue{Key: routing.HeaderCopies, Value: copies}))
 	}
 	return routes
 }
@@ -160,7 +161,7 @@ func mirrorRoutes(p *routing.ModelPlan, v *routing.Version, o Options) []*routev
 		Name:                 routing.HeaderPair,
 		HeaderMatchSpecifier: &routev3.HeaderMatcher_PresentMatch{PresentMatch: true},
 	}}
-	enable(marked, filterCapture, captureOnRoute(p, SideCopy))
+	enable(marked, filterCapture, captureOnRoute(p, SideCopy, &corev3.HeaderValue{Key: routing.HeaderVersion, Value: v.Name}))
 	return []*routev3.Route{marked, plain}
 }
 

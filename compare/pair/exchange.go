@@ -54,11 +54,11 @@ type Pair struct {
 	Shadow Answer // of the copy
 }
 
-// Size returns the bytes of the bodies, and something for the rest.
-func (x *Exchange) Size() int { return overhead + len(x.Request.Body) + x.Primary.Size() }
+// Size returns the bytes that the bodies take, and something for the rest.
+func (x *Exchange) Size() int { return overhead + cap(x.Request.Body) + x.Primary.Size() }
 
-// Size returns the bytes of the body, and something for the rest.
-func (a *Answer) Size() int { return overhead + len(a.Body) }
+// Size returns the bytes that the body takes, and something for the rest.
+func (a *Answer) Size() int { return overhead + cap(a.Body) }
 
 // overhead is what an exchange or an answer costs without its bodies, in bytes.
 const overhead = 512
