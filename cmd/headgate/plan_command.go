@@ -32,7 +32,9 @@ MODEL is a model's file, or the name of a model of the headgate that runs. The
 present traffic is what that headgate has seen of the stable version in the last
 minute. With --rate, nothing is asked when MODEL is a file.
 
-  TIME       expected, when the candidate behaves as stable does
+  FOR        at least; by hand: a person ends the step
+  TIME       expected, when the candidate behaves as stable does, and people end
+             steps when the gates are safe
   SAFE IN    in half of the cases; red when it outlasts the step's time
   HARM FROM  what is found in nine of ten cases within the step's time`,
 		Example: "  headgate plan churn\n  headgate plan models/churn.yaml --rate 20/s --errors 0.5% --latency 40ms/250ms",
@@ -154,7 +156,11 @@ func (s screen) plan(w *strings.Builder, plan *simulate.Plan, present *simulate.
 	w.WriteString("\n\n")
 	var rows [][]cell
 	for i, step := range plan.Steps {
-		head := []cell{number(fmt.Sprint(i + 1)), number(percent(step.Percent)), number(brief(duration(step.For))), expectedTime(step.Seconds)}
+		lasts := brief(duration(step.For))
+		if step.Hold {
+			lasts = "by hand"
+		}
+		head := []cell{number(fmt.Sprint(i + 1)), number(percent(step.Percent)), number(lasts), expectedTime(step.Seconds)}
 		if len(step.Gates) == 0 {
 			rows = append(rows, append(head, text(""), number(""), number("")))
 		}

@@ -36,6 +36,7 @@ type Plan struct {
 type PlannedStep struct {
 	Percent float64       `json:"percent"`
 	For     float64       `json:"for_seconds"`
+	Hold    bool          `json:"hold"` // a person ends it; Seconds is until its gates are safe
 	AtMost  float64       `json:"at_most_seconds,omitempty"`
 	Seconds *float64      `json:"seconds"` // expected; null: its gates will never all be safe
 	Gates   []PlannedGate `json:"gates"`
@@ -51,7 +52,7 @@ type PlannedGate struct {
 	// SafeAfter is after how many seconds a candidate like stable is shown to be
 	// safe, in half of the cases. Null: not within 60 days.
 	SafeAfter *float64 `json:"safe_after_seconds"`
-	Outlasts  bool     `json:"outlasts"` // it is not safe when the step's time is over
+	Outlasts  bool     `json:"outlasts"` // it is not safe when the step's time is over; false of a step that a person ends
 	// SmallestHarm is the value of the metric from which on a candidate goes back
 	// within the step's time in nine of ten cases. Null: none does.
 	SmallestHarm *float64     `json:"smallest_harm"`
@@ -106,11 +107,11 @@ type planner struct {
 func (p *planner) plan() PlannedStep {
 	step := p.m.Steps[p.step]
 	out := PlannedStep{
-		Percent: 100 * float64(step.Share) / float64(routing.Whole), For: step.For.Seconds(), AtMost: step.AtMost.Seconds(),
-		Gates: []PlannedGate{},
+		Percent: 100 * float64(step.Share) / float64(routing.Whole), For: step.For.Seconds(), Hold: step.Hold,
+		AtMost: step.AtMost.Seconds(), Gates: []PlannedGate{},
 	}
 	lasts := out.For
-	last := p.step == len(p.m.Steps)-1 && step.For == 0 && !step.Hold
+	last := p.step == len(p.m.Steps)-1 && step.Unwatched()
 	for i := range p.m.Policy.Gates {
 		if last {
 			break // it ends at once, whatever is shown
@@ -125,7 +126,7 @@ func (p *planner) plan() PlannedStep {
 		}
 		out.Gates = append(out.Gates, g)
 	}
-	if step.AtMost > 0 {
+	if step.AtMost > 0 && !step.Hold {
 		lasts = min(lasts, step.AtMost.Seconds())
 	}
 	out.Seconds = finite(lasts)
@@ -150,7 +151,7 @@ func (p *planner) gate(i int, step routing.Step) PlannedGate {
 		return out
 	}
 	out.SafeAfter = p.safeAfter(i)
-	out.Outlasts = out.Required && (out.SafeAfter == nil || *out.SafeAfter > step.For.Seconds())
+	out.Outlasts = out.Required && !step.Hold && (out.SafeAfter == nil || *out.SafeAfter > step.For.Seconds())
 	if step.For > 0 {
 		out.SmallestHarm = p.smallestHarm(i, &m, step.For)
 	}

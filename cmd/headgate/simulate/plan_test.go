@@ -77,3 +77,23 @@ rollout:
 		t.Error("with everybody on the candidate there is nothing to compare it with, but the plan says so")
 	}
 }
+
+// TestPlanOfUntimedSteps has a step that a person ends, and a last step that has
+// no time but a control: it lasts until its gates are safe.
+func TestPlanOfUntimedSteps(t *testing.T) {
+	s := scenario(t, `
+traffic: {rate: 20/s}
+stable: {errors: 0.4%}
+rollout:
+  steps: [{traffic: 20%, for: 1h}, {traffic: 50%}, {traffic: 100%, control: 1%}]
+  gates: [{metric: error_rate, max: 1%}]
+`)
+	plan := PlanOf(s.Model, Present{Rate: 20, Errors: 0.004})
+	held, last := plan.Steps[1], plan.Steps[2]
+	if !held.Hold || held.Gates[0].Outlasts || held.Gates[0].SafeAfter == nil {
+		t.Errorf("a step that a person ends: %+v", held)
+	}
+	if len(last.Gates) != 1 || last.Seconds == nil || *last.Seconds == 0 || *last.Seconds != *last.Gates[0].SafeAfter {
+		t.Errorf("the last step waits for its gate, but the plan says %+v", last)
+	}
+}
