@@ -31,6 +31,8 @@ func (g *gate) find(t *Trial, level float64, figures bool) routing.Finding {
 		f.Reason = routing.ReasonNotMeasurable
 	case n == 0, g.gate.Bound != routing.BoundMax && stable == 0:
 		f.Reason = routing.ReasonNoTraffic
+	case g.isSafe(t) && t.unheard:
+		f.Reason = routing.ReasonTelemetryGap
 	case g.isSafe(t):
 		f.Verdict = routing.VerdictSafe
 	default:

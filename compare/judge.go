@@ -152,10 +152,10 @@ func (j *Judge) Watch(t routing.Trial, kept []byte) {
 
 // newWatched begins to watch a rollout.
 func (j *Judge) newWatched(t routing.Trial, kept []byte) *watched {
-	w := &watched{model: t.Model, rollout: t.Rollout, from: j.wall, base: j.wall, began: j.running}
+	w := &watched{model: t.Model, rollout: t.Rollout, from: j.wall, base: j.wall, began: j.running, heard: j.gaps.ended.Load()}
 	w.trial = NewTrial(t, false)
 	if kept != nil {
-		w.floor = j.wall
+		w.floor, w.heard = j.wall, -1
 		if err := w.restore(j, t, kept); err != nil {
 			j.log.Warn("what was found about a rollout before cannot be used: its judgement begins anew",
 				"model", t.Model, "rollout", t.Rollout, "error", err)
@@ -193,6 +193,7 @@ func (j *Judge) Look(model string, now time.Time) routing.Judgement {
 	w.mu.Lock()
 	changed := w.flush(j, running)
 	users := w.users.kept(changed)
+	w.trial.Unheard(w.heard != j.gaps.ended.Load())
 	w.mu.Unlock()
 	w.trial.Gap(j.gaps.anyOpen())
 	judgement := w.trial.Look(now)

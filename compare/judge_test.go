@@ -189,13 +189,44 @@ func TestGaps(t *testing.T) {
 		j.Gap("a", lost, time.Now())
 		want(routing.VerdictWaiting, routing.ReasonTelemetryGap)
 		j.Gap("b", lost, time.Now())
+		// A stream that broke for good is taken for ended after a while: nothing
+		// that was shown before is believed until the candidate is heard of again.
+		want(routing.VerdictWaiting, routing.ReasonTelemetryGap)
+		j.Observe(seen("v1", compare.ClassSuccess))
+		want(routing.VerdictWaiting, routing.ReasonTelemetryGap)
+		j.Observe(seen("v2", compare.ClassSuccess))
 		want(routing.VerdictSafe, "")
 
 		// Late entries of the gap belong to it; those after it count.
 		observe(j, 50, inGap)
 		j.Observe(seen("v2", compare.ClassSuccess))
-		if got := counted(t, j.Look("churn", time.Now()).Evidence); got.Requests != 5002 || got.Errors != 0 {
+		if got := counted(t, j.Look("churn", time.Now()).Evidence); got.Requests != 5003 || got.Errors != 0 {
 			t.Errorf("counted %+v", got)
+		}
+	})
+}
+
+// TestSafeIsNotBelievedAfterARestart: what was safe when headgate ended may not
+// be so any more.
+func TestSafeIsNotBelievedAfterARestart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		j := compare.NewJudge(compare.JudgeOptions{})
+		trial := now(trialOf(10, errorRate(0.01)))
+		j.Watch(trial, nil)
+		observe(j, 5000, seen("v2", compare.ClassSuccess))
+		kept := j.Look("churn", time.Now())
+		if f := kept.Findings[0]; f.Verdict != routing.VerdictSafe {
+			t.Fatalf("%+v", f)
+		}
+		time.Sleep(time.Second)
+		j = compare.NewJudge(compare.JudgeOptions{})
+		j.Watch(trial, kept.Evidence)
+		if f := first(j); f.Verdict != routing.VerdictWaiting || f.Reason != routing.ReasonTelemetryGap || f.N != 5000 {
+			t.Errorf("after the restart: %+v", f)
+		}
+		j.Observe(seen("v2", compare.ClassSuccess))
+		if f := first(j); f.Verdict != routing.VerdictSafe {
+			t.Errorf("heard of again: %+v", f)
 		}
 	})
 }

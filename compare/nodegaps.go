@@ -16,6 +16,7 @@ const (
 type nodeGaps struct {
 	known atomic.Int32 // nodes with a gap
 	open  atomic.Int32 // gaps that have not ended
+	ended atomic.Int64 // gaps that have, ever
 	mu    sync.RWMutex
 	nodes map[string]*nodeGap
 }
@@ -60,6 +61,7 @@ func (g *nodeGaps) note(node string, from, to time.Time) {
 		n.ended = n.ended[1:]
 	}
 	n.ended = append(n.ended, segment{from: from, to: to})
+	g.ended.Add(1)
 }
 
 // forgetOne makes room for a node: of those whose gap has ended, any.

@@ -13,10 +13,11 @@ import (
 // the steps of one rollout. It is pure: it knows no clock, and whoever owns it
 // keeps two goroutines from using it at once. Batches go in, findings come out.
 type Trial struct {
-	now    routing.Trial
-	keyed  bool
-	unseen bool    // a gap is open
-	weight float64 // the candidate's part of what is compared; 0 or 1: nothing is
+	now     routing.Trial
+	keyed   bool
+	unseen  bool    // a gap is open
+	unheard bool    // of the candidate, since a gap ended
+	weight  float64 // the candidate's part of what is compared; 0 or 1: nothing is
 	// weightBefore is that of the step before.
 	weightBefore float64
 	shadowBefore bool // the step before was a shadow
@@ -172,6 +173,10 @@ func (t *Trial) turn() {
 // Gap says whether it is at present unknown, in part, what Envoys served. Then
 // nothing is called safe.
 func (t *Trial) Gap(open bool) { t.unseen = open }
+
+// Unheard says whether nothing was heard of the candidate since a gap ended, or
+// since headgate began again. Then nothing is called safe that was so before.
+func (t *Trial) Unheard(yes bool) { t.unheard = yes }
 
 // SetKeyed says that users are what the split draws, when that came out later.
 func (t *Trial) SetKeyed() {

@@ -30,6 +30,10 @@ type watched struct {
 	pending, late     Batch
 	last, stableLast  lastOutcomes
 	keyed             bool
+	// heard is how many gaps had ended when the candidate was last heard of in
+	// the step; -1: it has not been since a restart. An Envoy without requests is
+	// as silent as one that cannot tell: no news must not be taken for good news.
+	heard int64
 	users             userSets
 	changed           bool // since the evidence was last written
 	alarmed           time.Duration
@@ -173,6 +177,9 @@ func (w *watched) observe(j *Judge, o *Observation) {
 	w.answer(j, o, candidate)
 	switch {
 	case present:
+		if candidate {
+			w.heard = j.gaps.ended.Load()
+		}
 		w.count(j, o, arm(&w.pending, candidate), copies, candidate, true)
 	case late:
 		w.count(j, o, arm(&w.late, candidate), copies, candidate, false)

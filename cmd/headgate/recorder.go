@@ -49,6 +49,7 @@ type recording struct {
 	rollout int
 	trial   routing.Trial // as of the interval
 	keyed   bool
+	begun   bool // an answer was seen
 	began   time.Time
 	next    *simulate.Interval // nil: nothing yet
 	did     []simulate.Deed
@@ -83,6 +84,10 @@ func (r *recorder) record(b compare.Recorded) {
 	if of.next != nil && !of.continues(&b) {
 		r.finish(of)
 	}
+	if !of.begun && b.Batch.Candidate.Answers+b.Batch.Stable.Answers == 0 {
+		return // whether users are drawn is not known before the first answer
+	}
+	of.begun = true
 	of.trial, of.keyed = *b.Trial, b.Keyed
 	if of.next == nil {
 		of.next = &simulate.Interval{

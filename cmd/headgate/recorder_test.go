@@ -57,12 +57,16 @@ func TestRecorder(t *testing.T) {
 		b.Candidate.Requests, b.Candidate.Drawn, b.Candidate.Errors = 10, 10, 1
 		b.Candidate.Latency.Add(0.02, 10)
 		b.Stable.Requests, b.Stable.Drawn = 90, 90
+		b.Candidate.Answers, b.Stable.Answers = 10, 90
+		if second <= 0 { // before the first answer
+			b = compare.Batch{To: b.To}
+		}
 		r.record(compare.Recorded{
 			Trial: &routing.Trial{Model: "churn", Rollout: 3, Step: step, Share: share, Stable: "v1", Candidate: "v2", Since: began, Policy: policy},
-			Keyed: true, Batch: &b, Gap: second == 12,
+			Keyed: second > 0, Batch: &b, Gap: second == 12,
 		})
 	}
-	for second := 1; second <= 25; second++ {
+	for second := -3; second <= 25; second++ {
 		batch(second, 0, 1000)
 	}
 	batch(26, 1, 10000)
@@ -102,6 +106,7 @@ func TestRecorderDoesNotWait(t *testing.T) {
 	r := newRecorder(t.TempDir(), func(string) []routing.Step { return nil }, slog.New(slog.DiscardHandler))
 	for i := range recordQueue + 10 {
 		b := compare.Batch{To: time.Unix(int64(i), 0)}
+		b.Candidate.Answers = 1
 		r.record(compare.Recorded{Trial: &routing.Trial{Model: "churn", Rollout: i}, Batch: &b})
 	}
 	if n := r.dropped.Load(); n != 9 { // the last one is still open
