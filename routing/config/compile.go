@@ -117,6 +117,7 @@ func (c *compiler) model(f *file) *routing.Model {
 		m.Overrides = append(m.Overrides, c.override(f, i, top.in("overrides").at(i)))
 	}
 	m.Steps = c.steps(f.Rollout, top.in("rollout"))
+	m.Shadows = c.shadows(f, m.Steps)
 	m.Policy = c.policy(f, m.Steps)
 	m.Retry = c.retries(f, top.in("retries"))
 	m.Places = c.places(m, f)

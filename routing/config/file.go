@@ -8,7 +8,7 @@ import (
 
 // file is one model's file.
 type file struct {
-	_ struct{} `planned:"shadow,mirror,experiment,experiments,flag,flags,segments,protection" hint:"name=the model's name is model: NAME;strategy|promise|at_most|on_timeout|mode|max_excess=write it in rollout;steps|gates=write them in rollout;metrics|analysis=write gates in rollout;canary=write rollout, with steps;canaryTrafficPercent=write rollout, with steps like {traffic: 10%, for: 1h}"`
+	_ struct{} `planned:"experiment,experiments,flag,flags,segments,protection" hint:"mirror|mirrors|shadows=write shadow: [{version: NAME, share: 10%}];name=the model's name is model: NAME;strategy|promise|at_most|on_timeout|mode|max_excess=write it in rollout;steps|gates=write them in rollout;metrics|analysis=write gates in rollout;canary=write rollout, with steps;canaryTrafficPercent=write rollout, with steps like {traffic: 10%, for: 1h}"`
 
 	Model         name       `field:"model,required" doc:"Name of the model."`
 	Listen        listen     `field:"listen,required" doc:"Address at which Envoy takes the model's requests. Several models may share one."`
@@ -21,6 +21,7 @@ type file struct {
 	From          *name      `field:"from" doc:"The version that serves while nothing is known of the model. As release when absent."`
 	Key           key        `field:"key" doc:"What identifies a user: the same user gets the same version."`
 	Overrides     []override `field:"overrides" doc:"Requests that get a version whatever the shares. The first that holds counts."`
+	Shadow        []standing `field:"shadow" doc:"Versions that get copies of requests, whatever is rolled out. Nobody sees what they answer."`
 	Rollout       *rollout   `field:"rollout" doc:"How a new release takes over. All at once when absent."`
 	Timeout       limit      `field:"timeout" default:"60s" doc:"Longest time from the end of a request to the beginning of its answer, in each try, or none. An answer that has begun may go on for as long as it likes."`
 	Retries       retries    `field:"retries" doc:"When Envoy sends a request again."`
@@ -91,7 +92,7 @@ func (vs *versions) add(k string) any {
 }
 
 type version struct {
-	_ struct{} `needs:"place" planned:"shadow,mirror" hint:"traffic|weight|percent=write shares in the steps of rollout;url|endpoint|address=write endpoints: [ADDRESS:PORT], or dns: NAME:PORT"`
+	_ struct{} `needs:"place" hint:"shadow|mirror=write shadow: [{version: NAME, share: 10%}] beside versions;traffic|weight|percent=write shares in the steps of rollout;url|endpoint|address=write endpoints: [ADDRESS:PORT], or dns: NAME:PORT"`
 
 	Endpoints []endpoint        `field:"endpoints" one:"place" doc:"IP addresses and ports of the version's instances."`
 	DNS       *dnsAddress       `field:"dns" one:"place" doc:"DNS name and port, resolved again and again."`
@@ -132,7 +133,7 @@ type retries struct {
 }
 
 type rollout struct {
-	_ struct{} `needs:"course" planned:"smoke,shadow,experiment,flag,flags" hint:"step=write steps;canary=write strategy: canary, or steps;blueGreen=write steps: [{traffic: 100%, for: 24h}];control=write it in the step of traffic: 100%;for|traffic=write it in a step;gate=write gates;on_breach|resolution=write it in a gate;dry_run|dryRun|observe=write mode: observe"`
+	_ struct{} `needs:"course" planned:"smoke,experiment,flag,flags" hint:"shadow|mirror=write a step like {shadow: 10%, for: 1h}, or shadow beside versions for one without a rollout;step=write steps;canary=write strategy: canary, or steps;blueGreen=write steps: [{traffic: 100%, for: 24h}];control=write it in the step of traffic: 100%;for|traffic=write it in a step;gate=write gates;on_breach|resolution=write it in a gate;dry_run|dryRun|observe=write mode: observe"`
 	_ struct{} `hint:"metrics|analysis|thresholdRange|successRate|successCondition|failureCondition=write gates like {metric: error_rate, max: 1%};threshold|failureLimit=leave it out, a gate looks at every moment and keeps the promise all the same;interval=leave it out, a gate looks at every moment;skipAnalysis=leave out gates, or write mode: observe;webhooks=is not implemented in this version of headgate"`
 	_ struct{} `hint:"iterations=write for in a step;stepWeight|stepWeights|maxWeight|setWeight|canaryTrafficPercent=write steps like {traffic: 10%, for: 1h};progressDeadlineSeconds=write at_most: 10m;timeout=write at_most;autoPromotionEnabled=a step without for waits for a person"`
 

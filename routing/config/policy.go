@@ -211,16 +211,23 @@ func (c *compiler) controls(f *file, steps []routing.Step, at *path) {
 		}
 		s, p := &steps[i], at.at(i).in("control")
 		switch {
+		case s.Kind == routing.StepShadow:
+			c.d.reject(p, written.word, "belongs to traffic: 100%; a shadow is compared with what stable answers to the same requests")
 		case s.Share < routing.Whole:
 			c.d.reject(p, written.word, "belongs to traffic: 100%; below, the candidate is compared with the users of stable")
 		case s.For == 0 && len(f.Rollout.Gates) == 0:
 			c.d.reject(p, written.word, "needs for, or gates: without them the last step ends at once")
-		case written.Mirror && !f.Repeatable && !readsOnly(f.Match.Methods):
-			c.d.reject(p, written.word, "sends a request to two versions, which needs repeatable: true, or a match of no methods but GET and HEAD")
+		case written.Mirror && !mayCopy(f):
+			c.d.reject(p, written.word, needsRepeatable)
 		}
 		s.Control = written.Control
 	}
 }
+
+const needsRepeatable = "sends a request to two versions, which needs repeatable: true, or a match of no methods but GET and HEAD"
+
+// mayCopy tells whether a model's requests may be answered by two versions.
+func mayCopy(f *file) bool { return f.Repeatable || readsOnly(f.Match.Methods) }
 
 // readsOnly tells whether requests of these methods change nothing.
 func readsOnly(methods []method) bool {
@@ -250,5 +257,5 @@ func measures(s *routing.Step, g *routing.Gate) bool {
 	if s.Unwatched() {
 		return false
 	}
-	return g.Bound == routing.BoundMax || s.Share < routing.Whole || s.Control.Share > 0
+	return g.Bound == routing.BoundMax || s.Kind == routing.StepShadow || s.Share < routing.Whole || s.Control.Share > 0
 }

@@ -205,7 +205,9 @@ func (*decider) schema() schema          { return deciders.schema() }
 
 type strategy string
 
-var strategies = choice{words: []string{"canary"}, planned: []string{"blue-green", "shadow-first"}}
+const strategyShadowFirst = "shadow-first"
+
+var strategies = choice{words: []string{"canary", strategyShadowFirst}, planned: []string{"blue-green"}}
 
 func (s *strategy) set(word string) error { *s = strategy(word); return strategies.check(word) }
 func (*strategy) schema() schema          { return strategies.schema() }
