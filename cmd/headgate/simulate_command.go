@@ -213,7 +213,7 @@ func (p *program) runsDone() (func(done, all int), func()) {
 // simulation writes what was shown, for people.
 func (s screen) simulation(w *strings.Builder, scenario *simulate.Scenario, r *simulate.Result) {
 	fmt.Fprintf(w, "%s runs of each world, seed %d. Promised: false rollback %s, false promotion %s.\n",
-		s.paint(bold, strconv.Itoa(r.Runs)), r.Seed, percent(100*r.FalseRollback), percent(100*r.FalsePromote))
+		s.paint(bold, strconv.Itoa(r.Runs)), r.Seed, percent(100*r.FalseRollback), percent(100*r.FalsePromotion))
 	switch {
 	case scenario.Candidate == scenario.Stable:
 		w.WriteString("No harmful candidate is described: only the healthy world is there.\n")
@@ -245,7 +245,7 @@ func simulationRow(rule *simulate.RuleResult, r *simulate.Result) []cell {
 		promised(rule.FalseRollback, rule.FalseRollbackLow, rule.FalseRollbackHigh, r.FalseRollback),
 		number(took(rule.MedianSecondsToPromotion)),
 		number(undecided(&rule.Healthy, r.Runs)),
-		promised(rule.FalsePromotion, rule.FalsePromotionLow, rule.FalsePromotionHigh, r.FalsePromote),
+		promised(rule.FalsePromotion, rule.FalsePromotionLow, rule.FalsePromotionHigh, r.FalsePromotion),
 		number(took(rule.MedianSecondsToRollback)),
 		number(took(rule.P99SecondsToRollback)),
 		number(undecided(&rule.Harmful, r.Runs)),

@@ -19,8 +19,8 @@ import (
 // A recording has all that a judge was given of one rollout, as JSON lines: a
 // [Header], then an [Interval] for each batch. It has no user's key: it tells how
 // many users erred first in an epoch, and numbers those of the newest answers at
-// random. Lines are only ever added, each by one
-// write; the last may be torn by a crash, and is left out then.
+// random. Lines are only ever added, each by one write; the last may be torn by
+// a crash, and is left out then.
 
 // recordingVersion is the form of recordings. A reader refuses others.
 const recordingVersion = 1

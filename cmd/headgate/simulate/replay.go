@@ -168,10 +168,8 @@ func (p *replay) interval(i *Interval) error {
 	p.at, p.out.To, p.out.Told = i.Batch.To.Sub(p.out.From), i.Batch.To, i.Batch.To
 	p.trial.Watch(p.watch(i))
 	p.trial.Gap(i.Gap)
-	if !i.Gap {
-		p.slow(i)
-		p.trial.Add(&i.Batch)
-	}
+	p.slow(i)
+	p.trial.Add(&i.Batch)
 	if err := p.decide(i); err != nil {
 		return err
 	}
@@ -322,7 +320,7 @@ func (p *replay) slow(i *Interval) {
 		counted := a.FirstSlow
 		a.FirstSlow = make([]uint64, len(wanted))
 		for gate, limit := range wanted {
-			if limit <= 0 {
+			if limit <= 0 || a.Drawn == 0 {
 				continue
 			}
 			best, distance := -1, math.Inf(1)

@@ -225,3 +225,26 @@ func TestBadRecordings(t *testing.T) {
 		})
 	}
 }
+
+// TestReplayCountsInGaps replays what came while telemetry was lost in part: the
+// judge has counted it.
+func TestReplayCountsInGaps(t *testing.T) {
+	s := scenario(t, harmAfter)
+	var file bytes.Buffer
+	trial := routing.Trial{Model: s.Model.Name, Rollout: 1, Stable: "stable", Candidate: "candidate"}
+	w, err := NewWriter(&file, HeaderOf(&trial, s.Model.Steps, false, begins))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for second := 1; second <= 3; second++ {
+		i := &Interval{Share: 2_500, Since: begins, Gap: true, Batch: compare.Batch{To: begins.Add(time.Duration(second) * time.Second)}}
+		i.Batch.Candidate = compare.Arm{Requests: 100, Errors: 100, Drawn: 100, DrawnErrors: 100}
+		i.Batch.Stable = compare.Arm{Requests: 300, Drawn: 300}
+		if err := w.Write(i); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := replayOf(t, file.Bytes(), s.Model); got.Would != rollout.PhaseRolledBack {
+		t.Errorf("a candidate all of whose answers in a gap are errors would be %s", got.Would)
+	}
+}

@@ -13,18 +13,17 @@ import (
 
 // Result is what a simulation has shown, in the JSON form that scripts rely on.
 type Result struct {
-	Seed    uint64          `json:"seed"`
-	Runs    int             `json:"runs"` // of each world
-	Promise routing.Promise `json:"-"`
+	Seed uint64 `json:"seed"`
+	Runs int    `json:"runs"` // of each world
 	// Breaks are the gates that the harmful candidate breaks in truth; empty: it
 	// is none that should go back.
 	Breaks []string `json:"breaks"`
 	// HealthyBreaks are the gates that the healthy candidate breaks in truth:
 	// going back is right then, and stable should be looked at.
-	HealthyBreaks []string     `json:"healthy_breaks"`
-	FalseRollback float64      `json:"promised_false_rollback"`
-	FalsePromote  float64      `json:"promised_false_promotion"`
-	Rules         []RuleResult `json:"rules"`
+	HealthyBreaks  []string     `json:"healthy_breaks"`
+	FalseRollback  float64      `json:"promised_false_rollback"`
+	FalsePromotion float64      `json:"promised_false_promotion"`
+	Rules          []RuleResult `json:"rules"`
 }
 
 // RuleResult is how one rule did. What is null has no runs to tell it by.
@@ -98,7 +97,7 @@ func (r *runner) names() (names, about []string) {
 func (r *runner) result() *Result {
 	p := r.s.Model.Policy.Promise
 	out := &Result{
-		Seed: r.o.Seed, Runs: r.o.Runs, FalseRollback: p.FalseRollback, FalsePromote: p.FalsePromotion,
+		Seed: r.o.Seed, Runs: r.o.Runs, FalseRollback: p.FalseRollback, FalsePromotion: p.FalsePromotion,
 		Breaks: []string{}, HealthyBreaks: r.s.broken(r.s.Stable),
 	}
 	if r.s.harms() {
