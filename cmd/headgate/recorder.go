@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"fmt"
@@ -28,6 +29,9 @@ const (
 	recordQueue = 4096
 	// recordBytes bounds all recordings together. The oldest go first.
 	recordBytes = 256 << 20
+	// tidyEvery is after how many intervals, of a few kB each, it is seen to that
+	// this holds.
+	tidyEvery = 4096
 )
 
 // recorder writes down what the judge was given of each rollout, one file for
@@ -39,6 +43,7 @@ type recorder struct {
 	steps   func(model string) []routing.Step // by the configuration in force
 	queue   chan recordLine
 	dropped atomic.Uint64
+	written int // intervals
 
 	mu   sync.Mutex
 	open map[string]*recording // by model
@@ -51,6 +56,7 @@ type recording struct {
 	keyed   bool
 	begun   bool // an answer was seen
 	began   time.Time
+	to      time.Time          // of the newest batch
 	next    *simulate.Interval // nil: nothing yet
 	did     []simulate.Deed
 }
@@ -98,6 +104,7 @@ func (r *recorder) record(b compare.Recorded) {
 	}
 	of.next.Gap = of.next.Gap || b.Gap
 	of.next.Batch.Merge(b.Batch)
+	of.to = b.Batch.To
 	if b.Batch.To.Sub(of.began) >= recordEvery {
 		r.finish(of)
 	}
@@ -112,7 +119,9 @@ func (of *recording) continues(b *compare.Recorded) bool {
 }
 
 // did notes what was done to a rollout: it stands in the interval that ends
-// with it.
+// with it, or before the first answer in the first. Where nothing was counted
+// since the last one, another has the time of the last batch: a clock that is set
+// moves a record's time, but not the batches'.
 func (r *recorder) did(record *rollout.Record) {
 	if record.Kind == rollout.KindCheckpoint {
 		return
@@ -123,10 +132,10 @@ func (r *recorder) did(record *rollout.Record) {
 	if of == nil || of.rollout != record.Rollout {
 		return
 	}
-	if of.next == nil {
+	if of.next == nil && of.begun {
 		of.next = &simulate.Interval{
 			Step: of.trial.Step, Share: of.trial.Share, Control: of.trial.Control, Since: of.trial.Since,
-			Batch: compare.Batch{To: record.Time},
+			Batch: compare.Batch{To: of.to},
 		}
 	}
 	of.did = append(of.did, simulate.Deed{Kind: record.Kind, Actor: record.Actor, Reason: record.Reason})
@@ -210,20 +219,23 @@ func (r *recorder) write(line recordLine) {
 	if err := r.append(line); err != nil {
 		r.log.Warn("a rollout could not be recorded", "model", line.trial.Model, "error", err)
 	}
+	if r.written++; r.written%tidyEvery == 0 {
+		r.tidy()
+	}
 }
 
 func (r *recorder) append(line recordLine) (err error) {
 	path := r.path(line.trial.Model, line.trial.Rollout)
-	f, err := os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+	f, err := os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return err
 	}
 	defer func() { err = cmp.Or(err, f.Close()) }()
-	info, err := f.Stat()
+	size, err := cutTorn(f)
 	if err != nil {
 		return err
 	}
-	if info.Size() > 0 {
+	if size > 0 {
 		return simulate.AppendWriter(f).Write(line.interval)
 	}
 	w, err := simulate.NewWriter(f, simulate.HeaderOf(&line.trial, line.steps, line.keyed, line.began))
@@ -231,6 +243,32 @@ func (r *recorder) append(line recordLine) (err error) {
 		return err
 	}
 	return w.Write(line.interval)
+}
+
+// cutTorn takes away a line that a crash or a full disk has torn, since the next
+// one would be read as a part of it. It returns the size that is left.
+func cutTorn(f *os.File) (int64, error) {
+	info, err := f.Stat()
+	if err != nil {
+		return 0, err
+	}
+	block := make([]byte, 4096)
+	for end := info.Size(); end > 0; {
+		from := max(0, end-int64(len(block)))
+		part := block[:end-from]
+		if _, err := f.ReadAt(part, from); err != nil {
+			return 0, err
+		}
+		if i := bytes.LastIndexByte(part, '\n'); i >= 0 {
+			whole := from + int64(i) + 1
+			if whole == info.Size() {
+				return whole, nil
+			}
+			return whole, f.Truncate(whole)
+		}
+		end = from
+	}
+	return 0, f.Truncate(0)
 }
 
 func (r *recorder) path(model string, number int) string {

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -70,7 +71,7 @@ func TestRecorder(t *testing.T) {
 		batch(second, 0, 1000)
 	}
 	batch(26, 1, 10000)
-	back := &rollout.Record{Model: "churn", Rollout: 3, Kind: rollout.KindRolledBack, Actor: "judge", Reason: "too many errors", Time: began.Add(27 * time.Second)}
+	back := &rollout.Record{Model: "churn", Rollout: 3, Kind: rollout.KindRolledBack, Actor: "judge", Reason: "too many errors", Time: began.Add(-time.Hour)} // the clock was set
 	r.did(back)
 	r.did(back) // nothing was counted in between: the deed is not lost
 	r.flush()
@@ -91,13 +92,68 @@ func TestRecorder(t *testing.T) {
 		"step 0 10%: 11 of 110, gap true, did 0, to 22s",
 		"step 0 10%: 3 of 30, gap false, did 0, to 25s",
 		"step 1 100%: 1 of 10, gap false, did 1, to 26s",
-		"step 1 100%: 0 of 0, gap false, did 1, to 27s",
+		"step 1 100%: 0 of 0, gap false, did 1, to 26s",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 	if candidates != 260 {
 		t.Errorf("%d requests are recorded, 260 were given", candidates)
+	}
+}
+
+// TestDeedBeforeTheFirstAnswer is told with the first interval.
+func TestDeedBeforeTheFirstAnswer(t *testing.T) {
+	r := newRecorder(t.TempDir(), func(string) []routing.Step { return make([]routing.Step, 1) }, slog.New(slog.DiscardHandler))
+	if err := os.MkdirAll(r.dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	trial := &routing.Trial{Model: "churn", Rollout: 1}
+	r.record(compare.Recorded{Trial: trial, Batch: &compare.Batch{To: time.Unix(1, 0)}})
+	r.did(&rollout.Record{Model: "churn", Rollout: 1, Kind: rollout.KindPaused, Time: time.Unix(1, 0)})
+	r.flush()
+	r.record(compare.Recorded{Trial: trial, Batch: &compare.Batch{To: time.Unix(2, 0), Candidate: compare.Arm{Answers: 1}}})
+	r.flush()
+	files, err := filepath.Glob(filepath.Join(r.dir, "*"))
+	if err != nil || len(files) != 1 {
+		t.Fatalf("files: %v %v", files, err)
+	}
+	if _, all := recordingOf(t, files[0]); len(all) != 1 || len(all[0].Did) != 1 || all[0].Did[0].Kind != rollout.KindPaused {
+		t.Errorf("%+v", all)
+	}
+}
+
+// TestTornRecording goes on with a recording of which a line was torn, and with
+// one of which that was the first.
+func TestTornRecording(t *testing.T) {
+	for _, intervals := range []int{0, 1} {
+		r := newRecorder(t.TempDir(), func(string) []routing.Step { return make([]routing.Step, 1) }, slog.New(slog.DiscardHandler))
+		if err := os.MkdirAll(r.dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		write := func(second int64) {
+			b := compare.Batch{To: time.Unix(second, 0), Candidate: compare.Arm{Answers: 1}}
+			r.record(compare.Recorded{Trial: &routing.Trial{Model: "churn", Rollout: 1}, Batch: &b})
+			r.flush()
+		}
+		for i := range intervals {
+			write(int64(i) + 1)
+		}
+		path := r.path("churn", 1)
+		f, err := os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := f.WriteString(`{"to":"` + strings.Repeat("x", 10_000)); err != nil {
+			t.Fatal(err)
+		}
+		if err := f.Close(); err != nil {
+			t.Fatal(err)
+		}
+		write(9)
+		if _, all := recordingOf(t, path); len(all) != intervals+1 || all[intervals].Batch.To.Unix() != 9 {
+			t.Errorf("after a torn line behind %d whole intervals: %d are read", intervals, len(all))
+		}
 	}
 }
 
