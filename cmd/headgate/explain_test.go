@@ -30,7 +30,7 @@ func judgedModel(began time.Time) admin.Model {
 				{Metric: "client_error_rate", Bound: routing.BoundMaxIncrease, Verdict: routing.VerdictBreach, Limit: 0.005, Unit: routing.UnitPoints,
 					Estimate: number64(0.031), Low: number64(0.0106), High: number64(0.052), N: 2110},
 				{Metric: "latency_p99", Bound: routing.BoundMaxIncrease, Verdict: routing.VerdictWaiting, Reason: routing.ReasonNoEvidence,
-					Limit: 1.1, Unit: routing.UnitRatio, Estimate: number64(1.031), Low: number64(0.96), High: number64(1.124), N: 2100, Needed: 3187},
+					Limit: 1.1, Unit: routing.UnitRatio, Estimate: number64(1.031), Low: number64(0.96), High: number64(1.124), N: 2100, Needed: 3200},
 				{Metric: "latency_mean", Bound: routing.BoundMaxIncrease, Verdict: routing.VerdictWaiting, Reason: routing.ReasonNoTraffic,
 					Limit: 0.02, Unit: routing.UnitSeconds},
 				{Metric: "gross_failure", Bound: routing.BoundMax, Verdict: routing.VerdictWaiting, Reason: routing.ReasonNoEvidence, HardRule: true, N: 20},
@@ -71,20 +71,24 @@ func TestAmounts(t *testing.T) {
 		{0, routing.UnitRate, "0%"}, {0.01, routing.UnitRate, "1%"}, {0.0004567, routing.UnitRate, "0.0457%"}, {1, routing.UnitRate, "100%"},
 		{0.005, routing.UnitPoints, "+0.5pp"}, {-0.005, routing.UnitPoints, "-0.5pp"}, {0, routing.UnitPoints, "0pp"},
 		{1.1, routing.UnitRatio, "+10%"}, {1.5, routing.UnitRatio, "+50%"}, {0.93, routing.UnitRatio, "-7%"}, {1, routing.UnitRatio, "0%"},
-		{0.5, routing.UnitSeconds, "500ms"}, {-0.02, routing.UnitSeconds, "-20ms"}, {50, routing.UnitCount, "50"},
+		{0.5, routing.UnitSeconds, "+500ms"}, {-0.02, routing.UnitSeconds, "-20ms"}, {0, routing.UnitSeconds, "0s"}, {50, routing.UnitCount, "50"},
 	} {
-		if got := amount(test.value, test.unit); got != test.want {
+		f := routing.Finding{Metric: "latency_p99", Bound: routing.BoundMaxIncrease, Unit: test.unit}
+		if got := amount(&f, test.value); got != test.want {
 			t.Errorf("amount(%v, %s) = %q, want %q", test.value, test.unit, got, test.want)
 		}
+	}
+	latency := routing.Finding{Metric: "latency_p99", Bound: routing.BoundMax, Unit: routing.UnitSeconds}
+	if got := amount(&latency, 0.5); got != "500ms" {
+		t.Errorf("a latency is %q, want 500ms without a sign", got)
+	}
+	rate := routing.Finding{Metric: "error_rate", Bound: routing.BoundMaxIncrease, Unit: routing.UnitRatio}
+	if got := amount(&rate, 1.5); got != "1.5x" {
+		t.Errorf("a ratio of rates is %q, want 1.5x as it is written in files", got)
 	}
 	for n, want := range map[uint64]string{0: "0", 999: "999", 1000: "1,000", 1234567: "1,234,567"} {
 		if got := thousands(n); got != want {
 			t.Errorf("thousands(%d) = %q, want %q", n, got, want)
-		}
-	}
-	for n, want := range map[uint64]uint64{7: 7, 99: 99, 101: 110, 3187: 3200} {
-		if got := roundUp(n); got != want {
-			t.Errorf("roundUp(%d) = %d, want %d", n, got, want)
 		}
 	}
 }

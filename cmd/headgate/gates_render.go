@@ -4,8 +4,8 @@ import (
 	"math"
 	"strconv"
 	"strings"
-	"time"
 
+	"github.com/headgate/headgate/compare"
 	"github.com/headgate/headgate/routing"
 )
 
@@ -17,7 +17,7 @@ func (s screen) gates(w *strings.Builder, findings []routing.Finding, words bool
 	for i := range findings {
 		f := &findings[i]
 		rows = append(rows, []cell{
-			text(f.Metric), text(limitOf(f)), verdict(f), number(amountOf(f.Estimate, f.Unit)),
+			text(f.Metric), text(limitOf(f)), verdict(f), number(amountOf(f, f.Estimate)),
 			text(between(f)), number(evidence(f)),
 		})
 	}
@@ -31,10 +31,7 @@ func (s screen) gates(w *strings.Builder, findings []routing.Finding, words bool
 
 // limitOf says what a gate allows: "max 1%", "max +0.5pp".
 func limitOf(f *routing.Finding) string {
-	limit := amount(f.Limit, f.Unit)
-	if f.Unit == routing.UnitSeconds && f.Bound == routing.BoundMaxIncrease {
-		limit = "+" + limit
-	}
+	limit := amount(f, f.Limit)
 	switch {
 	case f.HardRule:
 		return "hard rule"
@@ -70,28 +67,29 @@ func between(f *routing.Finding) string {
 	if f.Low == nil || f.High == nil {
 		return "-"
 	}
-	return amount(*f.Low, f.Unit) + " to " + amount(*f.High, f.Unit)
+	return amount(f, *f.Low) + " to " + amount(f, *f.High)
 }
 
 // evidence is how many requests there are, and how many it will take about.
 func evidence(f *routing.Finding) string {
 	n := thousands(f.N)
 	if f.Verdict == routing.VerdictWaiting && f.Needed > f.N {
-		n += "/~" + thousands(roundUp(f.Needed))
+		n += "/~" + thousands(f.Needed)
 	}
 	return n
 }
 
-func amountOf(v *float64, u routing.Unit) string {
+func amountOf(f *routing.Finding, v *float64) string {
 	if v == nil {
 		return "-"
 	}
-	return amount(*v, u)
+	return amount(f, *v)
 }
 
-// amount writes a value of a gate with three significant digits in the unit
-// that people use in files.
-func amount(v float64, u routing.Unit) string {
+// amount writes a value of a gate with three significant digits, as people write
+// it in files: of a rate 1.5x, as 50% of a rate can mean two things, of a latency
+// +50%.
+func amount(f *routing.Finding, v float64) string {
 	switch {
 	case math.IsInf(v, 1):
 		return "∞"
@@ -100,23 +98,34 @@ func amount(v float64, u routing.Unit) string {
 	case math.IsNaN(v):
 		return "-"
 	}
-	switch u {
+	switch f.Unit {
 	case routing.UnitRate:
 		return digits(100*v) + "%"
 	case routing.UnitPoints:
 		return signed(100*v) + "pp"
 	case routing.UnitRatio:
+		if m, ok := compare.LookupMetric(f.Metric); ok && m.Kind == compare.KindRate {
+			return digits(v) + "x"
+		}
 		return signed(100*(v-1)) + "%"
 	case routing.UnitSeconds:
-		d := time.Duration(math.Abs(v) * float64(time.Second))
-		s := d.Seconds()
-		if v < 0 {
-			return "-" + seconds(&s)
-		}
-		return seconds(&s)
+		return latencyOf(f, v)
 	default:
 		return digits(v)
 	}
+}
+
+// latencyOf writes a latency, or a difference of two with its sign.
+func latencyOf(f *routing.Finding, v float64) string {
+	size := math.Abs(v)
+	text := seconds(&size)
+	switch {
+	case v < 0:
+		return "-" + text
+	case v > 0 && f.Bound == routing.BoundMaxIncrease:
+		return "+" + text
+	}
+	return text
 }
 
 func signed(v float64) string {
@@ -146,13 +155,4 @@ func thousands(n uint64) string {
 		text = text[:i] + "," + text[i:]
 	}
 	return text
-}
-
-// roundUp leaves two significant digits of a number that is a guess.
-func roundUp(n uint64) uint64 {
-	unit := uint64(1)
-	for n/unit >= 100 {
-		unit *= 10
-	}
-	return (n + unit - 1) / unit * unit
 }
