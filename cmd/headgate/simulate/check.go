@@ -44,6 +44,7 @@ func (s *Scenario) check(file string) error {
 	var errs config.Errors
 	fail := func(path, rule string) { errs = append(errs, config.Error{File: file, Path: path, Message: rule}) }
 	model := *s.Model
+	s.Observed = model.Policy.Mode == routing.ModeObserve
 	model.Policy.Mode = routing.ModeAct // what it would do is what is asked
 	s.Model = &model
 	if s.Traffic.Rate <= 0 {

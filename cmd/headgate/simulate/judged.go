@@ -51,8 +51,11 @@ func (h *history) judged(every time.Duration) (*judged, error) {
 	}, nil
 }
 
+// run lets a rollout pass to its end. Nobody resumes after a pause; until the
+// time is over, what the gates and the hard rules show in it still sends the
+// candidate back.
 func (j *judged) run() (outcome, error) {
-	for j.now < j.h.w.s.Until && j.m.state.Phase == rollout.PhaseProgressing && j.err == nil {
+	for j.now < j.h.w.s.Until && j.m.state.Running() && j.err == nil {
 		j.cell()
 	}
 	return j.outcome(), j.err
@@ -68,14 +71,37 @@ func (j *judged) outcome() outcome {
 	case rollout.PhasePaused:
 		out.end = EndPaused
 	}
-	for _, f := range j.m.state.Rollout.Findings {
-		if f.Verdict == routing.VerdictBreach && out.end != EndPromoted {
-			out.why = f.Metric
-			break
-		}
+	if out.end == EndRolledBack || out.end == EndPaused {
+		out.why = j.why(out.end)
 	}
 	return out
 }
+
+// atMost is what stands for a gate where it was the time of a step.
+const atMost = "at_most"
+
+// why is the gate, as it is written, or the hard rule that has ended a run so.
+// Of several it is the first, as in what a server tells.
+func (j *judged) why(end End) string {
+	if j.m.state.Cause.Actor == rollout.ActorTimer {
+		return atMost
+	}
+	gates := j.h.w.s.Model.Policy.Gates
+	for i, f := range j.m.state.Rollout.Findings {
+		back := f.HardRule || f.OnBreach == routing.OnBreachRollback || f.OnBreach == ""
+		switch {
+		case f.Verdict != routing.VerdictBreach || back != (end == EndRolledBack) || f.OnBreach == routing.OnBreachWarn:
+		case f.HardRule || i >= len(gates):
+			return f.Metric
+		default:
+			return gateName(&gates[i])
+		}
+	}
+	return ""
+}
+
+// gateName is a gate as it is written.
+func gateName(g *routing.Gate) string { return g.Metric + " " + string(g.Bound) + " " + g.Written }
 
 // cell lets a cell pass, or what of it comes before requests go elsewhere.
 func (j *judged) cell() {
@@ -97,7 +123,7 @@ func (j *judged) cell() {
 
 // running tells whether the rollout goes on with requests going where they did.
 func (j *judged) running(place placement) bool {
-	return j.err == nil && j.m.state.Phase == rollout.PhaseProgressing && j.m.place == place
+	return j.err == nil && j.m.state.Running() && j.m.place == place
 }
 
 // pass lets a time pass in which the requests of t come. It is halved until

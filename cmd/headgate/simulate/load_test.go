@@ -101,8 +101,9 @@ func TestExamples(t *testing.T) {
 			t.Error(err)
 			continue
 		}
-		if len(s.broken(s.Candidate)) == 0 || len(s.broken(s.Stable)) > 0 {
-			t.Errorf("%s: the candidate breaks %v and stable %v", file, s.broken(s.Candidate), s.broken(s.Stable))
+		bad, _ := s.broken(s.Candidate)
+		if ill, _ := s.broken(s.Stable); len(bad) == 0 || len(ill) > 0 {
+			t.Errorf("%s: the candidate breaks %v and stable %v", file, bad, ill)
 		}
 	}
 }

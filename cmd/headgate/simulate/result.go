@@ -15,23 +15,31 @@ import (
 type Result struct {
 	Seed uint64 `json:"seed"`
 	Runs int    `json:"runs"` // of each world
-	// Breaks are the gates that the harmful candidate breaks in truth; empty: it
-	// is none that should go back.
+	// UntilSeconds is when runs are given up that are neither promoted nor back.
+	UntilSeconds float64 `json:"until_seconds"`
+	// Breaks are the gates that the harmful candidate breaks in truth, but for
+	// those that only warn; empty: it is none that should go back.
 	Breaks []string `json:"breaks"`
+	// BreaksWarnings are those that only warn.
+	BreaksWarnings []string `json:"breaks_warnings"`
 	// HealthyBreaks are the gates that the healthy candidate breaks in truth:
 	// going back is right then, and stable should be looked at.
-	HealthyBreaks  []string     `json:"healthy_breaks"`
-	FalseRollback  float64      `json:"promised_false_rollback"`
-	FalsePromotion float64      `json:"promised_false_promotion"`
-	Rules          []RuleResult `json:"rules"`
+	HealthyBreaks  []string `json:"healthy_breaks"`
+	FalseRollback  float64  `json:"promised_false_rollback"`
+	FalsePromotion float64  `json:"promised_false_promotion"`
+	// Notes say what is simulated otherwise than the file has it, and what makes
+	// the comparison lame.
+	Notes []string     `json:"notes"`
+	Rules []RuleResult `json:"rules"`
 }
 
 // RuleResult is how one rule did. What is null has no runs to tell it by.
 type RuleResult struct {
 	Rule string `json:"rule"`
 	// FalseRollback is the part of the healthy runs that went back, and
-	// FalsePromotion that of the harmful runs which were promoted; with 95 %
-	// confidence intervals (Clopper and Pearson, 1934).
+	// FalsePromotion that of the harmful runs which were promoted, among those that
+	// had not gone back before the harm; with 95 % confidence intervals (Clopper
+	// and Pearson, 1934).
 	FalseRollback      *float64 `json:"false_rollback"`
 	FalseRollbackLow   *float64 `json:"false_rollback_low"`
 	FalseRollbackHigh  *float64 `json:"false_rollback_high"`
@@ -57,8 +65,10 @@ type Ends struct {
 	Early      int `json:"rolled_back_before_harm"` // among RolledBack
 	Paused     int `json:"paused"`
 	Waiting    int `json:"waiting"` // neither, when the time was over
-	// By is what sent runs back, where the rule says.
-	By map[string]int `json:"by,omitempty"`
+	// By is what sent runs back, where the rule says: a gate as it is written, a
+	// hard rule, or at_most. PausedBy is what paused those that ended so.
+	By       map[string]int `json:"by,omitempty"`
+	PausedBy map[string]int `json:"paused_by,omitempty"`
 }
 
 func (e *Ends) add(o outcome, from time.Duration) {
@@ -70,17 +80,23 @@ func (e *Ends) add(o outcome, from time.Duration) {
 		if o.at <= from {
 			e.Early++
 		}
-		if o.why != "" {
-			if e.By == nil {
-				e.By = map[string]int{}
-			}
-			e.By[o.why]++
-		}
+		count(&e.By, o.why)
 	case EndPaused:
 		e.Paused++
+		count(&e.PausedBy, o.why)
 	case EndWaiting:
 		e.Waiting++
 	}
+}
+
+func count(by *map[string]int, why string) {
+	if why == "" {
+		return
+	}
+	if *by == nil {
+		*by = map[string]int{}
+	}
+	(*by)[why]++
 }
 
 // names are the rules in the order of the outcomes, with what they do.
@@ -98,10 +114,11 @@ func (r *runner) result() *Result {
 	p := r.s.Model.Policy.Promise
 	out := &Result{
 		Seed: r.o.Seed, Runs: r.o.Runs, FalseRollback: p.FalseRollback, FalsePromotion: p.FalsePromotion,
-		Breaks: []string{}, HealthyBreaks: r.s.broken(r.s.Stable),
+		UntilSeconds: r.s.Until.Seconds(), Breaks: []string{}, BreaksWarnings: []string{}, Notes: r.notes(),
 	}
+	out.HealthyBreaks, _ = r.s.broken(r.s.Stable)
 	if r.s.harms() {
-		out.Breaks = r.s.broken(r.s.Candidate)
+		out.Breaks, out.BreaksWarnings = r.s.broken(r.s.Candidate)
 	}
 	names, about := r.names()
 	for i, name := range names {
@@ -136,8 +153,8 @@ func (r *runner) rule(i int, name, about string, breaks bool) RuleResult {
 			back = append(back, (o.at - r.s.From).Seconds())
 		}
 	}
-	if breaks {
-		out.FalsePromotion, out.FalsePromotionLow, out.FalsePromotionHigh = part(out.Harmful.Promoted, r.o.Runs)
+	if met := r.o.Runs - out.Harmful.Early; breaks && met > 0 {
+		out.FalsePromotion, out.FalsePromotionLow, out.FalsePromotionHigh = part(out.Harmful.Promoted, met)
 	}
 	out.MedianSecondsToRollback = quantileOf(back, 0.5)
 	out.P90SecondsToRollback = quantileOf(back, 0.9)
@@ -170,10 +187,12 @@ func quantileOf(values []float64, q float64) *float64 {
 	return &v
 }
 
-// broken names the gates that a candidate of this truth breaks against stable.
-func (s *Scenario) broken(t Truth) []string {
-	out := []string{}
-	for _, g := range s.Model.Policy.Gates {
+// broken names the gates that a candidate of this truth breaks against stable,
+// those that only warn by themselves.
+func (s *Scenario) broken(t Truth) (gates, warnings []string) {
+	gates, warnings = []string{}, []string{}
+	for i := range s.Model.Policy.Gates {
+		g := &s.Model.Policy.Gates[i]
 		m, ok := compare.LookupMetric(g.Metric)
 		if !ok {
 			continue
@@ -186,11 +205,15 @@ func (s *Scenario) broken(t Truth) []string {
 		case g.Unit == routing.UnitRatio:
 			limit, base = g.Limit*base, 0
 		}
-		if value-base > limit*(1+1e-9)+1e-12 {
-			out = append(out, g.Metric+" "+string(g.Bound)+" "+g.Written)
+		switch {
+		case value-base <= limit*(1+1e-9)+1e-12:
+		case g.OnBreach == routing.OnBreachWarn:
+			warnings = append(warnings, gateName(g))
+		default:
+			gates = append(gates, gateName(g))
 		}
 	}
-	return out
+	return gates, warnings
 }
 
 // value is the true figure of a metric, without what bursts and users add.

@@ -2,12 +2,14 @@ package simulate
 
 import (
 	"math"
+	"time"
 
 	"github.com/headgate/headgate/compare"
 	"github.com/headgate/headgate/routing"
 )
 
-// Rule is a way to decide that is not headgate's. It is asked once a minute.
+// Rule is a way to decide that is not headgate's. It is asked once an interval,
+// a minute unless told.
 type Rule interface {
 	Name() string
 	About() string // what exactly it does, in a sentence
@@ -17,39 +19,54 @@ type Rule interface {
 
 // Watcher is a Rule during one rollout.
 type Watcher interface {
-	// Minute says what follows from one more minute.
-	Minute(m *Minute) Decision
+	// Measure says what follows from one more interval.
+	Measure(m *Measured) Decision
 }
 
-// Decision is what a Rule says of a minute.
+// Decision is what a Rule says of an interval.
 type Decision int
 
 // The decisions.
 const (
-	Go    Decision = iota // the minute counts for the step
+	Go    Decision = iota // the interval counts for the step
 	Halt                  // it does not
 	Abort                 // back to stable
 )
 
-// Minute is what both versions answered in one minute.
-type Minute struct {
+// Measured is what both versions answered in one interval.
+type Measured struct {
 	Candidate, Stable Sample
+	Alone             bool // by its share the candidate has nothing to be compared with
 }
 
-// Sample is one version's part of a minute.
+// Sample is one version's part of an interval.
 type Sample struct {
 	Requests, Errors, ClientErrors uint64
 	bins                           []uint32
 	values                         []float64 // of the bins, in seconds
 }
 
+// Settings are what the other rules can be told.
+type Settings struct {
+	// Interval is the time from one measurement to the next, and what each is of;
+	// 0: a minute.
+	Interval time.Duration
+	// FailureLimit replaces `failureLimit` of argo-rollouts and `threshold` of
+	// flagger; nil: the usual ones.
+	FailureLimit *int
+}
+
 // Rules are the rules that headgate is compared with.
-func Rules() []Rule {
+func Rules(o Settings) []Rule {
+	every, limit, threshold := max(o.Interval, minute), 0, usualThreshold
+	if o.FailureLimit != nil {
+		limit, threshold = *o.FailureLimit, max(*o.FailureLimit, 1)
+	}
 	return []Rule{
-		argo{name: "argo-rollouts", failureLimit: 0},
-		argo{name: "argo-rollouts-3", failureLimit: 3},
-		flagger{},
-		zTest{},
+		argo{name: "argo-rollouts", every: every, failureLimit: limit},
+		argo{name: "argo-rollouts-3", every: every, failureLimit: 3},
+		flagger{every: every, threshold: threshold},
+		zTest{every: every},
 	}
 }
 
@@ -125,29 +142,38 @@ func (s *Sample) above(seconds float64) (slow, answered uint64) {
 	return slow, answered
 }
 
-// check is a gate as a threshold on one minute's figures.
+// check is a gate as a threshold on one interval's figures.
 type check struct {
 	gate   routing.Gate
 	metric compare.Metric
 }
 
-// checks are the gates that can send a candidate back and that requests tell
-// of.
+// checks are all gates that requests tell of. The other rules know one thing to
+// do about a breach, so that on_breach makes no difference.
 func checks(p *routing.Policy) []check {
 	var out []check
 	for _, g := range p.Gates {
-		m, ok := compare.LookupMetric(g.Metric)
-		if ok && m.Source == compare.SourceTraffic && (g.OnBreach == routing.OnBreachRollback || g.OnBreach == "") {
+		if m, ok := simulated(&g); ok {
 			out = append(out, check{g, m})
 		}
 	}
 	return out
 }
 
-// passed tells whether the minute keeps the gate's limit, and whether there is
-// anything to tell by.
-func (c *check) passed(m *Minute) (passed, known bool) {
+// simulated is the metric of a gate, and whether synthetic requests tell of it.
+func simulated(g *routing.Gate) (compare.Metric, bool) {
+	m, ok := compare.LookupMetric(g.Metric)
+	return m, ok && m.Source == compare.SourceTraffic
+}
+
+// passed tells whether the interval keeps the gate's limit, and whether there is
+// anything to tell by. Where the candidate is alone by its share, nobody
+// compares it.
+func (c *check) passed(m *Measured) (passed, known bool) {
 	value := m.Candidate.value(&c.metric)
+	if c.gate.Bound != routing.BoundMax && m.Alone {
+		return true, true
+	}
 	if c.gate.Bound == routing.BoundMax {
 		return value <= c.gate.Limit, !math.IsNaN(value)
 	}
@@ -159,7 +185,7 @@ func (c *check) passed(m *Minute) (passed, known bool) {
 	switch {
 	case c.gate.Unit == routing.UnitRatio:
 		return value <= base*max(limit, 1+c.gate.Resolution), true
-	case limit == 0: // nobody would ask for less of a single minute
+	case limit == 0: // nobody would ask for less of a single interval
 		limit = c.gate.Resolution
 	}
 	return value-base <= limit, true

@@ -17,8 +17,9 @@ const Headgate = "headgate"
 
 // Options are how a scenario is simulated.
 type Options struct {
-	Runs int // of each world
-	Seed uint64
+	Runs     int // of each world
+	Seed     uint64
+	Settings Settings // of the other rules
 	// Rules are the names of the rules, headgate's among them; nil: all.
 	Rules []string
 	// Every is the time between two looks of the judge while there is something
@@ -38,7 +39,7 @@ type Options struct {
 // table.
 func RuleNames() []string {
 	names := []string{Headgate}
-	for _, r := range Rules() {
+	for _, r := range Rules(Settings{}) {
 		names = append(names, r.Name())
 	}
 	return names
@@ -60,6 +61,9 @@ func Run(ctx context.Context, s *Scenario, o Options) (*Result, error) {
 	r := &runner{s: s, o: o}
 	if err := r.choose(); err != nil {
 		return nil, err
+	}
+	if every := o.Settings.Interval; every%minute != 0 || every < 0 {
+		return nil, fmt.Errorf("interval: %v: must be whole minutes", every)
 	}
 	if o.Runs < 1 {
 		return nil, fmt.Errorf("runs: %d: must be at least 1", o.Runs)
@@ -90,7 +94,7 @@ func (r *runner) choose() error {
 	}
 	wanted := func(name string) bool { return len(r.o.Rules) == 0 || slices.Contains(r.o.Rules, name) }
 	r.judge = wanted(Headgate)
-	for _, rule := range Rules() {
+	for _, rule := range Rules(r.o.Settings) {
 		if wanted(rule.Name()) {
 			r.rules = append(r.rules, rule)
 		}
@@ -148,7 +152,7 @@ func (r *runner) one(world, run int) ([]outcome, error) {
 		out = append(out, end)
 	}
 	for _, rule := range r.rules {
-		out = append(out, h.follow(r.s.Model.Steps, rule.Begin(&r.s.Model.Policy)))
+		out = append(out, h.follow(r.s.Model.Steps, rule.Begin(&r.s.Model.Policy), max(r.o.Settings.Interval, minute)))
 	}
 	return out, nil
 }

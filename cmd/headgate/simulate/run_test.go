@@ -50,8 +50,8 @@ func TestWrongOptions(t *testing.T) {
 }
 
 // minuteOf is a minute with so many errors of so many requests.
-func minuteOf(errors, requests uint64) *Minute {
-	return &Minute{
+func minuteOf(errors, requests uint64) *Measured {
+	return &Measured{
 		Candidate: Sample{Requests: requests, Errors: errors},
 		Stable:    Sample{Requests: 1000, Errors: 5},
 	}
@@ -64,17 +64,17 @@ func TestRules(t *testing.T) {
 	fine, bad, none := minuteOf(1, 100), minuteOf(2, 100), minuteOf(0, 0)
 	for _, c := range []struct {
 		rule    Rule
-		minutes []*Minute
+		minutes []*Measured
 		want    []Decision
 	}{
-		{argo{failureLimit: 0}, []*Minute{fine, none, bad}, []Decision{Go, Go, Abort}},
-		{argo{failureLimit: 3}, []*Minute{bad, bad, fine, bad, bad}, []Decision{Go, Go, Go, Go, Abort}},
-		{flagger{}, []*Minute{fine, bad, none, fine, bad, bad, bad}, []Decision{Go, Halt, Halt, Go, Halt, Halt, Abort}},
-		{zTest{}, []*Minute{fine, fine, minuteOf(3, 100)}, []Decision{Go, Go, Abort}},
+		{argo{failureLimit: 0}, []*Measured{fine, none, bad}, []Decision{Go, Go, Abort}},
+		{argo{failureLimit: 3}, []*Measured{bad, bad, fine, bad, bad}, []Decision{Go, Go, Go, Go, Abort}},
+		{flagger{threshold: 5}, []*Measured{fine, bad, none, fine, bad, bad, bad}, []Decision{Go, Halt, Halt, Go, Halt, Halt, Abort}},
+		{zTest{}, []*Measured{fine, fine, minuteOf(3, 100)}, []Decision{Go, Go, Abort}},
 	} {
 		w := c.rule.Begin(policy)
 		for i, m := range c.minutes {
-			if got := w.Minute(m); got != c.want[i] {
+			if got := w.Measure(m); got != c.want[i] {
 				t.Errorf("%s: minute %d is %v, want %v", c.rule.Name(), i, got, c.want[i])
 			}
 		}

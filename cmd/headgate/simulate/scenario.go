@@ -19,6 +19,8 @@ type Scenario struct {
 	From time.Duration
 	// Until is when a run is given up that is neither promoted nor back.
 	Until time.Duration
+	// Observed tells that the file says mode: observe. It is simulated as act.
+	Observed bool
 }
 
 // Traffic is who asks, and how often.
