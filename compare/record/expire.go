@@ -184,16 +184,21 @@ func (w *writer) giveBack(ctx context.Context) error {
 	if free < pages/4 || free <= freePages {
 		return nil
 	}
+	if err := w.vacuum(ctx); err != nil {
+		return err
+	}
+	_, err := w.conn.ExecContext(ctx, `PRAGMA wal_checkpoint(PASSIVE)`) // only then does the file shrink
+	return err
+}
+
+func (w *writer) vacuum(ctx context.Context) error {
 	rows, err := w.conn.QueryContext(ctx, `PRAGMA incremental_vacuum(1024)`)
 	if err != nil {
 		return err
 	}
+	defer func() { _ = rows.Close() }()
 	for rows.Next() { // each row is a page
 		continue
 	}
-	if err := errors.Join(rows.Err(), rows.Close()); err != nil {
-		return err
-	}
-	_, err = w.conn.ExecContext(ctx, `PRAGMA wal_checkpoint(PASSIVE)`) // only then does the file shrink
-	return err
+	return rows.Err()
 }

@@ -70,9 +70,9 @@ func TestExpireByAge(t *testing.T) {
 // The file keeps to its size while more and more comes, and the newest stay.
 func TestExpireBySize(t *testing.T) {
 	path := file(t)
-	o := Options{MaxAge: -1, MaxBytes: 2 << 20}
+	o := Options{MaxAge: -1, MaxBytes: 1 << 20}
 	s := openStore(t, path, o)
-	const n = 12_000
+	const n = 5000
 	for i := range n {
 		add(t, s, i, true)
 	}
@@ -90,7 +90,7 @@ func TestExpireBySize(t *testing.T) {
 		t.Errorf("%+v", status)
 	}
 	pairs := collect(t, s.Pairs(t.Context(), Query{Model: "churn"}))
-	if len(pairs) < 1000 || len(pairs) == n || !strings.HasSuffix(pairs[0].RequestID, fmt.Sprintf("%012d", n-1)) {
+	if len(pairs) < 500 || len(pairs) == n || !strings.HasSuffix(pairs[0].RequestID, fmt.Sprintf("%012d", n-1)) {
 		t.Fatalf("%d pairs are left", len(pairs))
 	}
 	for i, p := range pairs { // without a hole
@@ -100,12 +100,12 @@ func TestExpireBySize(t *testing.T) {
 	}
 	// A file whose size was lowered gives its room back.
 	closeStore(t, s)
-	o.MaxBytes = 256 << 10
+	o.MaxBytes = 128 << 10
 	s = openStore(t, path, o)
 	waitFor(t, func() bool {
 		info, err := os.Stat(path)
 		s.AddPair(pairOf("more", at(1), 0))
-		return err == nil && s.Status().Bytes <= o.MaxBytes && info.Size() < 2<<20
+		return err == nil && s.Status().Bytes <= o.MaxBytes && info.Size() < 1<<20+1<<19
 	})
 }
 
@@ -113,13 +113,13 @@ func TestExpireBySize(t *testing.T) {
 // writes on.
 func TestConcurrentReaders(t *testing.T) {
 	s := openStore(t, file(t), Options{MaxAge: -1, MaxBytes: 1 << 20})
-	const n = 2000
+	const n = 1000
 	var group sync.WaitGroup
 	stop := make(chan struct{})
-	for _, sort := range []Sort{SortNewest, SortLargest} {
+	for _, sort := range []Sort{SortNewest, SortLargest} { // each more than two pages
 		group.Go(func() {
 			for {
-				for _, err := range s.Pairs(t.Context(), Query{Model: "churn", Sort: sort}) {
+				for _, err := range s.Pairs(t.Context(), Query{Model: "churn", Sort: sort, Limit: 1200}) {
 					if err != nil {
 						t.Error(err)
 						return
@@ -176,7 +176,7 @@ func TestConcurrentReaders(t *testing.T) {
 // The memory does not grow with what is stored. The whole of it, with a million,
 // is BenchmarkMillion.
 func TestMemoryIsFlat(t *testing.T) {
-	half, end := million(t, 25_000)
+	half, end := million(t, 12_000)
 	if end > half+24<<20 {
 		t.Errorf("%d bytes of memory after half of the pairs, %d in the end", half, end)
 	}

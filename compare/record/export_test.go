@@ -13,7 +13,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/headgate/headgate/compare/protocol"
-	"github.com/headgate/headgate/routing"
 )
 
 func sequence(pairs ...*Pair) iter.Seq2[*Pair, error] {
@@ -205,11 +204,11 @@ func TestPredictions(t *testing.T) {
 
 func read(t *testing.T, body string) *protocol.Prediction {
 	t.Helper()
-	path, err := routing.ParsePath("$.prediction")
+	path, err := protocol.ParsePattern("$.prediction")
 	if err != nil {
 		t.Fatal(err)
 	}
-	r, err := protocol.NewReader(protocol.Options{Protocol: protocol.JSON, Paths: []routing.Path{path}})
+	r, err := protocol.NewReader(protocol.Options{Protocol: protocol.JSON, Paths: []protocol.Pattern{path}})
 	if err != nil {
 		t.Fatal(err)
 	}

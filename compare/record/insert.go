@@ -11,18 +11,34 @@ import (
 
 // statements are those that write, prepared once.
 type statements struct {
-	served, answer, servedID, shadow, pair *sql.Stmt
-	join, joinedWith, sameBefore           *sql.Stmt
-	outcome, known, correct, assign        *sql.Stmt
-	byRequest, byUser                      *sql.Stmt
-	waitingRequest, waitingUser            *sql.Stmt
+	served, answer, servedID, shadow, pair statement
+	join, joinedWith, sameBefore           statement
+	outcome, known, correct, assign        statement
+	byRequest, byUser                      statement
+	waitingRequest, waitingUser            statement
 
-	all []*sql.Stmt
+	all []statement
+}
+
+// statement runs without a context: a batch is not left half-way, and watching
+// one would take a goroutine for each record.
+type statement struct{ *sql.Stmt }
+
+func (s statement) exec(args ...any) (sql.Result, error) {
+	return s.ExecContext(context.Background(), args...)
+}
+
+func (s statement) query(args ...any) (*sql.Rows, error) {
+	return s.QueryContext(context.Background(), args...)
+}
+
+func (s statement) row(args ...any) *sql.Row {
+	return s.QueryRowContext(context.Background(), args...)
 }
 
 func (t *statements) prepare(ctx context.Context, conn *sql.Conn) error {
 	for _, s := range []struct {
-		into **sql.Stmt
+		into *statement
 		text string
 	}{
 		{&t.served, `INSERT INTO served (model, request_id, time, user, drawn, version, prediction) VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`},
@@ -53,8 +69,8 @@ func (t *statements) prepare(ctx context.Context, conn *sql.Conn) error {
 		if err != nil {
 			return err
 		}
-		*s.into = stmt
-		t.all = append(t.all, stmt)
+		*s.into = statement{stmt}
+		t.all = append(t.all, *s.into)
 	}
 	return nil
 }
@@ -107,7 +123,7 @@ func (w *writer) insertPair(p *Pair) error {
 	for i, k := range p.Kinds {
 		kinds[i] = string(k)
 	}
-	_, err := w.stmts.pair.Exec(p.Model, p.Time.UnixNano(), p.RequestID, p.StableVersion, p.ShadowVersion,
+	_, err := w.stmts.pair.exec(p.Model, p.Time.UnixNano(), p.RequestID, p.StableVersion, p.ShadowVersion,
 		text(p.Stable), text(p.Shadow), difference, p.Agree, strings.Join(kinds, " "), p.Reason, text(p.Features))
 	return err
 }
@@ -133,7 +149,7 @@ func (w *writer) insertServed(r *Served, t *tally) error {
 			break
 		}
 	}
-	result, err := w.stmts.served.Exec(r.Model, r.RequestID, r.Time.UnixNano(), user, r.Drawn, version, prediction)
+	result, err := w.stmts.served.exec(r.Model, r.RequestID, r.Time.UnixNano(), user, r.Drawn, version, prediction)
 	if err != nil {
 		return err
 	}
@@ -151,7 +167,7 @@ func (w *writer) insertServed(r *Served, t *tally) error {
 	}
 	for i := range r.Answers {
 		if a := &r.Answers[i]; a.Shadow {
-			if _, err := w.stmts.shadow.Exec(id, a.Version, text(a.Prediction)); err != nil {
+			if _, err := w.stmts.shadow.exec(id, a.Version, text(a.Prediction)); err != nil {
 				return err
 			}
 		}
@@ -164,12 +180,12 @@ func (w *writer) insertServed(r *Served, t *tally) error {
 func (w *writer) addAnswers(r *Served, version, prediction, user any, t *tally) error {
 	var id int64
 	var answered bool
-	if err := w.stmts.servedID.QueryRow(r.Model, r.RequestID).Scan(&id, &answered); err != nil {
+	if err := w.stmts.servedID.row(r.Model, r.RequestID).Scan(&id, &answered); err != nil {
 		return err
 	}
 	added := false
 	if version != nil && !answered {
-		if _, err := w.stmts.answer.Exec(version, prediction, r.Time.UnixNano(), user, r.Drawn, id); err != nil {
+		if _, err := w.stmts.answer.exec(version, prediction, r.Time.UnixNano(), user, r.Drawn, id); err != nil {
 			return err
 		}
 		if err := w.joinAnswer(id, 0, t); err != nil {
@@ -182,7 +198,7 @@ func (w *writer) addAnswers(r *Served, version, prediction, user any, t *tally) 
 		if !a.Shadow {
 			continue
 		}
-		result, err := w.stmts.shadow.Exec(id, a.Version, text(a.Prediction))
+		result, err := w.stmts.shadow.exec(id, a.Version, text(a.Prediction))
 		if err != nil {
 			return err
 		}
@@ -209,7 +225,7 @@ func (w *writer) addAnswers(r *Served, version, prediction, user any, t *tally) 
 
 // joinAnswer joins a new answer with the outcomes that its request has.
 func (w *writer) joinAnswer(served, shadow int64, t *tally) error {
-	result, err := w.stmts.joinedWith.Exec(served, shadow)
+	result, err := w.stmts.joinedWith.exec(served, shadow)
 	if err != nil {
 		return err
 	}

@@ -81,7 +81,7 @@ func (w *writer) takeOutcome(o *Outcome, intake *Intake, t *tally) error {
 	var id int64
 	var hadNumber sql.NullFloat64
 	var hadLabel sql.NullString
-	err := w.stmts.known.QueryRow(o.Model, request, user, o.Name, o.Time.UnixNano()).Scan(&id, &hadNumber, &hadLabel)
+	err := w.stmts.known.row(o.Model, request, user, o.Name, o.Time.UnixNano()).Scan(&id, &hadNumber, &hadLabel)
 	switch {
 	case errors.Is(err, sql.ErrNoRows):
 	case err != nil:
@@ -91,10 +91,10 @@ func (w *writer) takeOutcome(o *Outcome, intake *Intake, t *tally) error {
 		return nil
 	default:
 		intake.Corrected++
-		_, err := w.stmts.correct.Exec(number, label, id)
+		_, err := w.stmts.correct.exec(number, label, id)
 		return err
 	}
-	result, err := w.stmts.outcome.Exec(o.Model, request, user, o.Time.UnixNano(), o.Name, number, label)
+	result, err := w.stmts.outcome.exec(o.Model, request, user, o.Time.UnixNano(), o.Name, number, label)
 	if err != nil {
 		return err
 	}
@@ -124,9 +124,9 @@ func (w *writer) joinOutcome(o waitingOutcome, model, request string, t *tally) 
 	since := o.time - int64(w.options.horizon(model))
 	var served int64
 	if request != "" {
-		err = w.stmts.byRequest.QueryRow(model, request, since).Scan(&served)
+		err = w.stmts.byRequest.row(model, request, since).Scan(&served)
 	} else {
-		err = w.stmts.byUser.QueryRow(model, o.user, since, o.time).Scan(&served)
+		err = w.stmts.byUser.row(model, o.user, since, o.time).Scan(&served)
 	}
 	if err != nil {
 		if errors.Is(err, sql.ErrNoRows) {
@@ -135,13 +135,13 @@ func (w *writer) joinOutcome(o waitingOutcome, model, request string, t *tally) 
 		return false, err
 	}
 	var nth int
-	if err := w.stmts.sameBefore.QueryRow(served, o.name).Scan(&nth); err != nil {
+	if err := w.stmts.sameBefore.row(served, o.name).Scan(&nth); err != nil {
 		return false, err
 	}
-	if _, err := w.stmts.assign.Exec(served, nth, o.id); err != nil {
+	if _, err := w.stmts.assign.exec(served, nth, o.id); err != nil {
 		return false, err
 	}
-	result, err := w.stmts.join.Exec(served, o.id)
+	result, err := w.stmts.join.exec(served, o.id)
 	if err != nil {
 		return false, err
 	}
@@ -153,7 +153,7 @@ func (w *writer) joinOutcome(o waitingOutcome, model, request string, t *tally) 
 
 // joinWaiting joins a request with the outcomes that were there before it.
 func (w *writer) joinWaiting(r *Served, t *tally) error {
-	waiting, err := scanWaiting(w.stmts.waitingRequest.Query(r.Model, r.RequestID))
+	waiting, err := scanWaiting(w.stmts.waitingRequest.query(r.Model, r.RequestID))
 	if err != nil {
 		return err
 	}
@@ -166,7 +166,7 @@ func (w *writer) joinWaiting(r *Served, t *tally) error {
 		return nil
 	}
 	at := r.Time.UnixNano()
-	waiting, err = scanWaiting(w.stmts.waitingUser.Query(r.Model, int64(r.User), at, at+int64(w.options.horizon(r.Model))))
+	waiting, err = scanWaiting(w.stmts.waitingUser.query(r.Model, int64(r.User), at, at+int64(w.options.horizon(r.Model))))
 	if err != nil {
 		return err
 	}

@@ -8,7 +8,6 @@ import (
 	"unicode/utf8"
 
 	"github.com/headgate/headgate/compare/protocol"
-	"github.com/headgate/headgate/routing"
 )
 
 // Prediction is what is kept of an answer that was read, in at most limit bytes,
@@ -75,7 +74,7 @@ func byPath(leaves []protocol.Leaf, common, limit int, cut bool) json.RawMessage
 		if i > 0 {
 			b = append(b, ',')
 		}
-		name := strings.TrimPrefix(strings.TrimPrefix(routing.Path(l.Path[common:]).String(), "$"), ".")
+		name := strings.TrimPrefix(strings.TrimPrefix(l.Path[common:].String(), "$"), ".")
 		key, _ := json.Marshal(name)
 		b = append(append(append(b, key...), ':'), scalar(l, limit)...)
 		if len(b) > limit && i+1 < len(leaves) {

@@ -110,7 +110,7 @@ func TestBalanceIntervalInvertsItsTest(t *testing.T) {
 }
 
 func TestIntervalsHoldAtAllTimes(t *testing.T) {
-	const runs, steps, every, alpha = 200, 40, 50, 0.1
+	const runs, steps, every, alpha = 60, 20, 100, 0.1
 	r := rand.New(rand.NewPCG(7, 8))
 	missed := map[string]int{}
 	for range runs {
@@ -236,7 +236,7 @@ func TestAUCOfMany(t *testing.T) {
 		var whole AUC
 		parts := [3]AUC{}
 		var positives, negatives []float64
-		for i := range 6000 {
+		for i := range 3000 {
 			positive := r.Float64() < 0.4
 			score := draw(positive)
 			whole.Add(score, positive)
@@ -272,7 +272,7 @@ func TestAUCOfMany(t *testing.T) {
 				t.Errorf("%s, %s: %d cells, %d alone", name, which, len(a.cells), len(a.alone))
 			}
 		}
-		if saved.pairs != merged.pairs || merged.pairs.N() < uint64(len(positives)-maxAlone) {
+		if saved.pairs != merged.pairs || merged.pairs.N() < uint64(len(positives)-maxAlone) || merged.pairs.N() == 0 {
 			t.Errorf("%s: pairs %+v and %+v", name, saved.pairs, merged.pairs)
 		}
 	}
