@@ -167,6 +167,9 @@ type Finding struct {
 	OnBreach OnBreach      `json:"on_breach"`
 	HardRule bool          `json:"hard_rule"` // in force without being asked for; no step waits for it
 	Text     string        `json:"text"`      // in words and numbers
+	// OverruledBy is who went on in spite of it, so that no step waits for it and
+	// it pauses no more; in statuses only. Empty: nobody.
+	OverruledBy string `json:"overruled_by,omitempty"`
 }
 
 // Required tells whether a step waits for the gate.

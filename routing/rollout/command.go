@@ -62,8 +62,11 @@ func (t *transition) askResume(c Command) {
 	switch t.s.Phase {
 	case PhasePaused:
 		var d data
-		if elapsed := t.s.Elapsed(t.now); t.s.Rollout.step().AtMost > 0 && elapsed >= t.s.deadline() {
+		if elapsed := t.s.Elapsed(t.now); t.s.limit() > 0 && elapsed >= t.s.limit() {
 			d.CountedFrom = elapsed
+		}
+		if t.s.Cause.Actor == ActorJudge {
+			d.Overruled = t.s.overrulable()
 		}
 		t.write(KindResumed, c.Actor, c.Reason, d)
 	case PhaseProgressing:
@@ -84,7 +87,7 @@ func (t *transition) askSkip(c Command) {
 	case !t.s.Rollout.Reachable:
 		t.refuseUnreachable()
 	default:
-		t.advance(c.Actor, c.Reason, t.s.notSafe()...)
+		t.advance(c.Actor, c.Reason, data{NotSafe: t.s.notSafe(), Overruled: t.s.overrulable()})
 	}
 }
 

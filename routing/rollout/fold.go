@@ -72,6 +72,7 @@ type data struct {
 	CountedFrom time.Duration     `json:"counted_from_ns,omitempty"` // see [Rollout]
 	Policy      []string          `json:"policy,omitempty"`          // see [Rollout]
 	Told        []string          `json:"told,omitempty"`            // what [Rollout].Told gains
+	Overruled   []string          `json:"overruled,omitempty"`       // the gates that the actor overrules
 	Findings    []routing.Finding `json:"findings,omitempty"`        // what the gates said
 	NotSafe     []string          `json:"not_safe,omitempty"`        // the gates in spite of which somebody moved traffic
 	// Text says for people what happened. The fold does not need it.
@@ -156,6 +157,9 @@ func apply(s State, r Record, d data) State {
 	}
 	if len(d.Told) > 0 {
 		s.Rollout.Told = append(slices.Clip(s.Rollout.Told), d.Told...)
+	}
+	for _, gate := range d.Overruled {
+		s.Rollout.Overruled = append(slices.Clip(s.Rollout.Overruled), Overruled{Gate: gate, By: r.Actor})
 	}
 	if !s.Running() {
 		s.InForce, s.Judgement = time.Time{}, nil

@@ -78,8 +78,11 @@ func (t *transition) write(kind, actor, reason string, d data) {
 	before := t.s
 	t.s = apply(before, *r, d)
 	d.Text = tell(before, t.s, kind)
-	if len(d.NotSafe) > 0 {
-		d.Text += ", while not safe: " + strings.Join(d.NotSafe, ", ")
+	if names := strings.Join(d.NotSafe, ", "); !strings.Contains(reason, names) {
+		d.Text += ", while not safe: " + names
+	}
+	if len(d.Overruled) > 0 {
+		d.Text += overruleWords(d.Overruled)
 	}
 	var err error
 	if r.Data, err = json.Marshal(d); err != nil {
@@ -207,7 +210,7 @@ func (t *transition) look() {
 	p := kindOf(step).Progress(step, elapsed)
 	switch {
 	case p.Done && t.s.Rollout.endsAtOnce():
-		t.advance(ActorTimer, p.Reason)
+		t.advance(ActorTimer, p.Reason, data{})
 	case p.Done && t.s.safe():
 		t.goOn(p.Reason)
 	case p.Done && t.s.timedOut(elapsed):
@@ -245,13 +248,15 @@ func (t *transition) note(kind, actor, reason string, d data) {
 	}
 }
 
-// advance ends the step. notSafe are the gates in spite of which it does.
-func (t *transition) advance(actor, reason string, notSafe ...string) {
+// advance ends the step. d has the gates in spite of which it does, and those
+// that are overruled by that.
+func (t *transition) advance(actor, reason string, d data) {
 	if next := t.s.Rollout.Step + 1; next < len(t.s.Rollout.Steps) {
-		t.write(KindAdvanced, actor, reason, data{Step: next, NotSafe: notSafe})
+		d.Step = next
+		t.write(KindAdvanced, actor, reason, d)
 		return
 	}
-	t.promote(actor, reason, notSafe...)
+	t.promote(actor, reason, d.NotSafe...)
 }
 
 // promote gives everyone to the candidate, and completes the rollout when

@@ -173,8 +173,11 @@ type Status struct {
 	StepStarted  *time.Time         `json:"step_started,omitempty"` // when every Envoy had the step's weights
 	StepEnds     *time.Time         `json:"step_ends,omitempty"`    // earliest end; none while paused or by hand
 	Since        time.Time          `json:"since"`                  // when the phase began
-	Mode         routing.Mode       `json:"mode"`                   // act | observe: whether verdicts move traffic
-	Gates        []routing.Finding  `json:"gates"`                  // of the rollout that runs, or what the last one ended with
+	// StepTimesOut is when on_timeout follows, if the gates are not safe by then.
+	// None without at_most, and while the step's clock stands still.
+	StepTimesOut *time.Time        `json:"step_times_out,omitempty"`
+	Mode         routing.Mode      `json:"mode"`  // act | observe: whether verdicts move traffic
+	Gates        []routing.Finding `json:"gates"` // of the rollout that runs, or what the last one ended with
 }
 
 // StepStatus is one step of a rollout as told to people.
@@ -182,6 +185,11 @@ type StepStatus struct {
 	Kind  routing.StepKind `json:"kind"`
 	Share float64          `json:"percent"`
 	For   string           `json:"for"` // "1h0m0s"; empty: until told
+	// AtMost is how long the step waits for its gates, "3h0m0s", and OnTimeout what
+	// follows then; both empty: as long as it takes.
+	AtMost    string            `json:"at_most,omitempty"`
+	OnTimeout routing.OnTimeout `json:"on_timeout,omitempty"`
+	Control   string            `json:"control,omitempty"` // what a candidate with 100 % is compared with: "5%" of the users, "mirror"; empty: nothing
 }
 
 // ErrJournal is wrapped by the errors of what could not be done because the

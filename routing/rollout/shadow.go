@@ -55,12 +55,17 @@ func (s State) shadowing() bool {
 	return s.Running() && r.Reachable && !r.Promoted && r.shadow() > 0
 }
 
-// gets says what the candidate gets: "10%" of the users, or "copies of 10%".
+// gets says what the candidate gets: "10%" of the users, "95% (5% control)" of
+// those who all should be its, or "copies of 10%".
 func (s State) gets() string {
 	if s.shadowing() {
 		return "copies of " + s.Rollout.shadow().String()
 	}
-	return s.Share().String()
+	share := s.Share()
+	if c := s.Rollout.step().Control; share > 0 && share < routing.Whole && !c.Mirror && c.Share > 0 {
+		return fmt.Sprintf("%s (%s control)", share, c.Share)
+	}
+	return share.String()
 }
 
 // Mirrors are the versions that get copies of the model's requests, each once,

@@ -71,6 +71,8 @@ type Rollout struct {
 	// Told is what is not to be told or done again in this step: the kind of a
 	// record and the gate that it was about.
 	Told []string
+	// Overruled are the gates in spite of which persons went on.
+	Overruled []Overruled
 	// Policy is how the candidate was judged when that was last written, in
 	// words, see [policyWords]. Nil: written by a headgate without a judge.
 	Policy []string

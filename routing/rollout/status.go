@@ -23,7 +23,7 @@ func StatusOf(v View, now time.Time) Status {
 		Since:        s.Since,
 		Reason:       v.reason(now),
 		Mode:         s.mode(),
-		Gates:        append([]routing.Finding{}, s.findings()...),
+		Gates:        s.findings(),
 	}
 	if s.Phase == "" {
 		out.Phase = PhaseIdle // nothing is known to be wrong, and nothing is published
@@ -56,11 +56,7 @@ func (v *View) tellRollout(out *Status, now time.Time) {
 	r := &v.State.Rollout
 	out.Step = r.Step
 	for _, step := range r.Steps {
-		told := StepStatus{Kind: step.Kind, Share: step.Share.Percent()}
-		if !step.Hold {
-			told.For = step.For.String()
-		}
-		out.Steps = append(out.Steps, told)
+		out.Steps = append(out.Steps, v.State.tellStep(step))
 	}
 	if r.StepStarted.IsZero() {
 		return
@@ -73,15 +69,37 @@ func (v *View) tellRollout(out *Status, now time.Time) {
 		ends := v.State.stepEnds(step, now, p.After)
 		out.StepEnds = &ends
 	}
+	if at, ok := v.State.timesOut(now); ok {
+		out.StepTimesOut = &at
+	}
 }
 
-// stepEnds says when a step that has after to go ends. It is told by the moment
-// when the clock began to run, so that it is the same whenever it is asked for;
-// by now when the wall clock was set meanwhile.
+// tellStep tells people of a step what its file says.
+func (s *State) tellStep(step routing.Step) StepStatus {
+	told := StepStatus{Kind: step.Kind, Share: step.Share.Percent()}
+	if !step.Hold {
+		told.For = step.For.String()
+	}
+	if step.Control != (routing.Control{}) {
+		told.Control = step.Control.String()
+	}
+	if step.AtMost > 0 && !step.Hold && len(s.policy().Gates) > 0 {
+		told.AtMost, told.OnTimeout = step.AtMost.String(), onTimeout(step)
+	}
+	return told
+}
+
+// stepEnds says when a step that has after to go ends.
 func (s *State) stepEnds(step routing.Step, now time.Time, after time.Duration) time.Time {
+	return s.steady(now, after, kindOf(step).Progress(step, s.Elapsed(s.Clock.Since)).After)
+}
+
+// steady is the time that is after now. It is told by the moment when the clock
+// began to run, from which it was afterThen away, so that it is the same whenever
+// it is asked for; by now when the wall clock was set meanwhile.
+func (s *State) steady(now time.Time, after, afterThen time.Duration) time.Time {
 	ends := now.Add(after).Round(0)
-	began := s.Clock.Since
-	stored := began.Add(kindOf(step).Progress(step, s.Elapsed(began)).After).Round(0)
+	stored := s.Clock.Since.Add(afterThen).Round(0)
 	if ends.Sub(stored).Abs() < time.Second {
 		ends = stored
 	}
@@ -114,13 +132,25 @@ func (v *View) why(now time.Time) string {
 	case PhaseProgressing:
 		return v.progress(now)
 	case PhasePaused:
-		return fmt.Sprintf("paused at %s%s; `headgate resume %s` goes on", s.gets(), by, s.Model)
+		return fmt.Sprintf("paused at %s%s; %s", s.gets(), by, s.resumes(now))
 	case PhaseCompleted:
 		return fmt.Sprintf("%s serves everyone since %s", s.Stable, clock(s.Since))
 	case PhaseRolledBack:
 		return fmt.Sprintf("rolled back%s; %s serves everyone%s", by, s.Stable, s.goesOn())
 	}
 	return "waits for the first Envoy, to see what it holds: the journal is empty"
+}
+
+// resumes says what leads out of a pause.
+func (s *State) resumes(now time.Time) string {
+	resume := fmt.Sprintf("`headgate resume %s`", s.Model)
+	switch back := fmt.Sprintf(", `headgate rollback %s` goes back", s.Model); {
+	case s.Cause.Actor == ActorJudge && len(s.overrulable()) > 0:
+		return resume + " goes on in spite of it until the rollout ends" + back
+	case s.Cause.Actor == ActorTimer && s.limit() > 0 && s.Elapsed(now) >= s.limit():
+		return resume + " waits for at most " + s.Rollout.step().AtMost.String() + " more" + back
+	}
+	return resume + " goes on"
 }
 
 // goesOn says what leads out of a way back.
@@ -157,14 +187,15 @@ func (v *View) progress(now time.Time) string {
 		return fmt.Sprintf("%s: waits for the Envoys to acknowledge", s.gets())
 	}
 	p := kindOf(step).Progress(step, s.Elapsed(now))
-	text := fmt.Sprintf("%s since %s, %s%s", s.gets(), clock(r.StepStarted), p.Reason, s.waitsFor())
+	text := fmt.Sprintf("%s since %s, %s", s.gets(), clock(r.StepStarted), p.Reason)
+	skip := fmt.Sprintf("`headgate skip %s` ends the step", s.Model)
 	switch {
 	case s.Observes():
-		text += fmt.Sprintf("; verdicts are only told: `headgate skip %s` ends the step", s.Model)
+		return text + s.waitsFor(now) + "; verdicts are only told: " + skip
 	case step.Hold:
-		text += fmt.Sprintf(": `headgate skip %s` ends the step", s.Model)
+		text += ": " + skip
 	}
-	return text
+	return text + s.waitsFor(now)
 }
 
 func clock(t time.Time) string { return t.UTC().Format("15:04 UTC") }

@@ -1,6 +1,7 @@
 package rollout
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"slices"
@@ -91,7 +92,9 @@ func (t *transition) breaches() {
 		case f.HardRule || f.OnBreach == routing.OnBreachRollback || f.OnBreach == "":
 			back = append(back, f)
 		case f.OnBreach == routing.OnBreachPause:
-			pause = append(pause, f)
+			if t.s.overruledBy(f) == "" {
+				pause = append(pause, f)
+			}
 		default:
 			t.once(KindWarned, ActorJudge, gateID(f), reasonOf(f))
 		}
@@ -102,7 +105,9 @@ func (t *transition) breaches() {
 			t.once(KindWouldRollBack, ActorJudge, gateID(f), reasonOf(f))
 		}
 		for _, f := range pause {
-			t.once(KindWouldPause, ActorJudge, gateID(f), reasonOf(f))
+			if !t.s.wouldBeBack() {
+				t.once(KindWouldPause, ActorJudge, gateID(f), reasonOf(f))
+			}
 		}
 	case len(back) > 0:
 		t.rollBack(ActorJudge, reasonOf(back[0]))
@@ -111,8 +116,18 @@ func (t *transition) breaches() {
 	}
 }
 
-// pauseFor stops for gates that have not done so in this step: whoever resumed
-// knows of those that have.
+// wouldBeBack tells whether this step would have gone back, so that nothing else
+// would have followed.
+func (s State) wouldBeBack() bool {
+	return slices.ContainsFunc(s.Rollout.Told, func(told string) bool { return strings.HasPrefix(told, KindWouldRollBack+" ") })
+}
+
+// wouldBeOver tells whether this step would have ended.
+func (s State) wouldBeOver() bool {
+	return s.wouldBeBack() || slices.Contains(s.Rollout.Told, KindWouldAdvance+" ")
+}
+
+// pauseFor stops for gates that have not done so in this step.
 func (t *transition) pauseFor(broken []*routing.Finding) {
 	var told []string
 	var reason string
@@ -159,11 +174,15 @@ func (s State) safe() bool {
 	if gates == 0 {
 		return true
 	}
-	if s.Judgement == nil || !s.Judgement.Safe() {
+	if s.Judgement == nil {
 		return false
 	}
 	for i := range s.Judgement.Findings {
-		if !s.Judgement.Findings[i].HardRule {
+		f := &s.Judgement.Findings[i]
+		if s.awaits(f) && f.Verdict != routing.VerdictSafe {
+			return false
+		}
+		if !f.HardRule {
 			gates--
 		}
 	}
@@ -183,51 +202,62 @@ func (s State) notSafe() []string {
 	for i := range s.Judgement.Findings {
 		f := &s.Judgement.Findings[i]
 		broken := f.Verdict == routing.VerdictBreach
-		if !broken && (f.Verdict == routing.VerdictSafe || !f.Required()) {
+		if !broken && (f.Verdict == routing.VerdictSafe || !s.awaits(f)) {
 			continue
 		}
-		why := string(f.Reason)
-		if why == "" {
-			why = string(f.Verdict)
-		}
-		names = append(names, gateName(f.Metric, f.Bound)+" ("+why+")")
+		names = append(names, s.notSafeName(f))
 	}
 	return names
+}
+
+func (s State) notSafeName(f *routing.Finding) string {
+	why := cmp.Or(string(f.Reason), string(f.Verdict))
+	if by := s.overruledBy(f); by != "" {
+		why += ", overruled by " + by
+	}
+	return gateName(f.Metric, f.Bound) + " (" + why + ")"
 }
 
 // broken tells whether something is in breach that would end the rollout.
 func (s State) broken() bool {
 	return s.Judgement != nil && slices.ContainsFunc(s.Judgement.Findings, func(f routing.Finding) bool {
-		return f.Verdict == routing.VerdictBreach && (f.HardRule || f.OnBreach != routing.OnBreachWarn)
+		return f.Verdict == routing.VerdictBreach && (f.HardRule || f.OnBreach != routing.OnBreachWarn) && s.overruledBy(&f) == ""
 	})
 }
 
 // goOn ends a step that has lasted long enough and is safe.
 func (t *transition) goOn(reason string) {
 	actor := ActorTimer
+	var d data
 	if len(t.s.policy().Gates) > 0 {
-		actor, reason = ActorJudge, also(reason, safeWords(t.s.Judgement))
+		actor, reason, d.NotSafe = ActorJudge, also(reason, t.s.safeWords()), t.s.overruledNames()
 	}
 	switch {
 	case !t.s.Observes():
-		t.advance(actor, reason)
+		t.advance(actor, reason, d)
 	case !t.s.broken():
 		t.once(KindWouldAdvance, actor, "", reason)
 	}
 }
 
 // safeWords names the gates that let a step end.
-func safeWords(j *routing.Judgement) string {
+func (s State) safeWords() string {
 	var names []string
-	for i := range j.Findings {
-		if f := &j.Findings[i]; f.Required() {
+	overruled := false
+	for i := range s.Judgement.Findings {
+		f := &s.Judgement.Findings[i]
+		if s.awaits(f) {
 			names = append(names, gateName(f.Metric, f.Bound))
 		}
+		overruled = overruled || s.overruledBy(f) != ""
 	}
-	if len(names) == 0 {
-		return "no gate can be measured here"
+	switch {
+	case len(names) > 0:
+		return "safe: " + strings.Join(names, ", ")
+	case overruled:
+		return "no other gate can be measured here"
 	}
-	return "safe: " + strings.Join(names, ", ")
+	return "no gate can be measured here"
 }
 
 // endsAtOnce tells whether the step is a last one of 100 % that nobody asked to
@@ -236,15 +266,20 @@ func (r *Rollout) endsAtOnce() bool {
 	return r.Step >= len(r.Steps)-1 && r.step().Unwatched()
 }
 
-// deadline is how long the step may run until its gates have to be safe; 0: as
-// long as it likes.
-func (s State) deadline() time.Duration {
+// limit is how long the step may run until its gates have to be safe; 0: as long
+// as it likes.
+func (s State) limit() time.Duration {
 	step := s.Rollout.step()
 	if step.AtMost == 0 || step.Hold {
 		return 0
 	}
-	d := s.Rollout.CountedFrom + step.AtMost
-	if s.Judgement == nil {
+	return s.Rollout.CountedFrom + step.AtMost
+}
+
+// deadline is the limit, and what is waited for a first look.
+func (s State) deadline() time.Duration {
+	d := s.limit()
+	if d > 0 && s.Judgement == nil {
 		d += firstLook
 	}
 	return d
@@ -266,7 +301,7 @@ func (t *transition) timeOut(step routing.Step) {
 	names := t.s.notSafe()
 	reason := fmt.Sprintf("at_most %s is over, and not safe: %s", step.AtMost, strings.Join(names, ", "))
 	observes := t.s.Observes()
-	if observes && slices.Contains(t.s.Rollout.Told, KindWouldAdvance+" ") {
+	if observes && t.s.wouldBeOver() {
 		return
 	}
 	switch step.OnTimeout {
@@ -275,7 +310,7 @@ func (t *transition) timeOut(step routing.Step) {
 			t.once(KindWouldAdvance, ActorTimer, "", reason)
 			return
 		}
-		t.advance(ActorTimer, reason, names...)
+		t.advance(ActorTimer, reason, data{NotSafe: names})
 	case routing.OnTimeoutRollback:
 		if observes {
 			t.once(KindWouldRollBack, ActorTimer, "at_most", reason)

@@ -180,11 +180,23 @@ func TestVerdicts(t *testing.T) {
 			"advanced by cli: why not [not safe: error_rate max (no_evidence), client_error_rate max_increase (breach)]",
 			"warned by judge: client_error_rate is too much",
 		}},
-		{"paused once in a step", toGates(), []happened{now(pausing), ask(ActionResume), now(pausing), ask(ActionSkip), now(pausing)}, []string{
+		{"who goes on after a gate has paused overrules it", toGates(), []happened{now(pausing), ask(ActionResume), now(pausing), ask(ActionSkip), now(pausing)}, []string{
 			"paused by judge: latency_p99 is too much", "resumed by cli: why not",
-			"advanced by cli: why not [not safe: error_rate max (no_evidence), latency_p99 max_increase (breach)]",
-			"paused by judge: latency_p99 is too much",
+			"advanced by cli: why not [not safe: error_rate max (no_evidence), latency_p99 max_increase (breach, overruled by cli)]",
 		}},
+		{"no step waits for what is overruled", toGates(), []happened{now(pausing), ask(ActionResume), now(Delivered{true}), minutes(40, judge("sbsw"))}, []string{
+			"paused by judge: latency_p99 is too much", "resumed by cli: why not",
+			"advanced by judge: 60 of at least 60 min; safe: error_rate max [not safe: latency_p99 max_increase (breach, overruled by cli)]",
+		}},
+		{"other gates are waited for", toGates(now(pausing), ask(ActionResume), now(Delivered{true})), []happened{minutes(40, pausing)}, nil},
+		{"other gates go back", toGates(now(pausing), ask(ActionResume)), []happened{now(judge("bbsw"))}, []string{"rolled_back by judge: error_rate is too much"}},
+		{"hard rules go back", toGates(now(pausing), ask(ActionResume)), []happened{now(judge("wbsb"))}, []string{"rolled_back by judge: gross_failure is too much"}},
+		{"another limit is another gate", toGates(now(pausing), ask(ActionResume), now(Configured{Wanted: gated(policed(func(p *routing.Policy) { p.Gates[1].Limit = 1.5 }))})),
+			[]happened{now(func() Judged { j := judge("wbww"); j.Findings[1].Limit = 1.5; return j }())}, []string{"paused by judge: latency_p99 is too much"}},
+		{"who goes on after a pause of his own overrules nothing", toGates(ask(ActionPause), now(pausing)), []happened{ask(ActionResume), now(pausing)},
+			[]string{"resumed by cli: why not", "paused by judge: latency_p99 is too much"}},
+		{"another rollout is judged anew", toGates(now(pausing), ask(ActionResume), ask(ActionRollback), ask(ActionRetry), now(Probed{Rollout: 2}), now(Delivered{true})),
+			[]happened{now(pausing)}, []string{"paused by judge: latency_p99 is too much"}},
 		{"who promotes in spite of a gate that pauses is not paused", toGates(now(pausing), ask(ActionPromote)), []happened{now(pausing), now(Delivered{true})},
 			[]string{"completed by envoy: "}},
 	} {
@@ -211,7 +223,12 @@ func TestVerdicts(t *testing.T) {
 			[]string{"would_advance by judge: 60 of at least 60 min; safe: error_rate max, latency_p99 max_increase"}},
 		{"observe: broken", seen, []happened{now(broken), now(broken), minutes(60, broken)}, []string{
 			"warned by judge: client_error_rate is too much", "would_roll_back by judge: error_rate is too much",
-			"would_roll_back by judge: gross_failure is too much", "would_pause by judge: latency_p99 is too much",
+			"would_roll_back by judge: gross_failure is too much",
+		}},
+		{"observe: broken and late", append(seen, now(breaking)), []happened{minutes(200, breaking)}, nil},
+		{"observe: a pause, then broken", seen, []happened{now(pausing), now(broken)}, []string{
+			"would_pause by judge: latency_p99 is too much", "warned by judge: client_error_rate is too much",
+			"would_roll_back by judge: error_rate is too much", "would_roll_back by judge: gross_failure is too much",
 		}},
 		{"observe: late", seen, []happened{now(waiting), minutes(160, waiting), minutes(1, waiting)}, []string{"would_pause by timer: " + late}},
 		{"observe: people move", append(seen, now(breaking)), []happened{ask(ActionSkip), now(breaking)}, []string{
@@ -370,63 +387,6 @@ func TestPolicyEditedMeanwhile(t *testing.T) {
 		if got := strings.Join(kindsIn(effects), " "); got != want {
 			t.Errorf("a journal without policies: %q, want %q", got, want)
 		}
-	}
-}
-
-// TestWaitWords are the reasons that people read.
-func TestWaitWords(t *testing.T) {
-	for name, tc := range map[string]struct {
-		way  []happened
-		want string
-		ends bool
-	}{
-		"waits":      {toGates(), "10% since 00:00 UTC, 20 of at least 60 min, waits for error_rate: 2,100 of about 3,200 requests", false},
-		"safe":       {toGates(now(safe)), "10% since 00:00 UTC, 20 of at least 60 min", true},
-		"not judged": {toGates(now(Configured{Wanted: gated(limited)})), "10% since 00:00 UTC, 20 of at least 60 min, waits for a first look at the gates", false},
-		"observes":   {toGates(now(Configured{Wanted: gated(observed)}), now(safe)), "10% since 00:00 UTC, 20 of at least 60 min; verdicts are only told: `headgate skip churn` ends the step", false},
-		"by hand":    {toGates(ask(ActionSkip), now(Delivered{true}), now(waiting)), "25% since 00:20 UTC, waits for a person: `headgate skip churn` ends the step", false},
-		"no gates":   {toStep0(), "10% since 00:00 UTC, 20 of at least 60 min", true},
-		"broken":     {toGates(now(pausing)), "paused at 10% by judge at 00:20 UTC: latency_p99 is too much; `headgate resume churn` goes on", false},
-	} {
-		s, at := reach(t, "", tc.way)
-		got := StatusOf(View{State: s, Delivery: Delivery{Envoys: 1}}, at)
-		if got.Reason != tc.want || got.StepEnds != nil != tc.ends {
-			t.Errorf("%s: %q, ends %v; want %q", name, got.Reason, got.StepEnds, tc.want)
-		}
-	}
-	for want, f := range map[string]routing.Finding{
-		"x: no traffic":                              {Metric: "x", Reason: routing.ReasonNoTraffic},
-		"x: 1,234,567 requests are not enough":       {Metric: "x", N: 1234567},
-		"x: the stable version breaks the limit too": {Metric: "x", Reason: routing.ReasonBaselineIll},
-		"x, which is broken: x max is broken":        {Metric: "x", Bound: routing.BoundMax, Verdict: routing.VerdictBreach},
-	} {
-		if got := waitWords(f.Metric, &f); got != want {
-			t.Errorf("%q, want %q", got, want)
-		}
-	}
-}
-
-// TestGatesOfAStepNobodyLookedAt shows that what was said in the step before is
-// not told of this one, and which of two gates on one metric is meant.
-func TestGatesOfAStepNobodyLookedAt(t *testing.T) {
-	s := State{Phase: PhaseProgressing, Wanted: &Wanted{Policy: &routing.Policy{Gates: []routing.Gate{
-		{Metric: "error_rate", Bound: routing.BoundMax, Limit: 0.01, Unit: routing.UnitRate},
-		{Metric: "error_rate", Bound: routing.BoundMaxIncrease, Limit: 0.005, Unit: routing.UnitPoints},
-	}}}}
-	s.Rollout.Findings = []routing.Finding{{Metric: "error_rate", Verdict: routing.VerdictSafe, N: 900}}
-	s.Rollout.StepStarted = time.Unix(0, 0)
-	got := s.findings()
-	if len(got) != 2 || got[0].Verdict != routing.VerdictWaiting || got[0].Reason != routing.ReasonNoEvidence || got[0].N != 0 || got[1].Limit != 0.005 {
-		t.Errorf("running: %+v", got)
-	}
-	s.Judgement = &routing.Judgement{Findings: got}
-	want := ", waits for error_rate max, error_rate max_increase"
-	if words := s.waitsFor(); words != want {
-		t.Errorf("%q, want %q", words, want)
-	}
-	s.Judgement, s.Phase = nil, PhaseRolledBack
-	if got := s.findings(); len(got) != 1 || got[0].N != 900 {
-		t.Errorf("over: %+v", got)
 	}
 }
 

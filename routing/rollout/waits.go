@@ -5,13 +5,23 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/headgate/headgate/routing"
 )
 
-// findings are what the gates say now; once a rollout is paused or over, what
-// the last record that told them says they said.
+// findings are what the gates say now, and who overruled them.
 func (s State) findings() []routing.Finding {
+	all := append([]routing.Finding{}, s.said()...)
+	for i := range all {
+		all[i].OverruledBy = s.overruledBy(&all[i])
+	}
+	return all
+}
+
+// said are what the gates say now; once a rollout is paused or over, what the
+// last record that told them says they said.
+func (s State) said() []routing.Finding {
 	switch {
 	case s.Judgement != nil:
 		return s.Judgement.Findings
@@ -52,31 +62,65 @@ func (s State) timeDecides() bool { return !s.Observes() && s.safe() }
 // most is how many gates are named in a line.
 const most = 3
 
-// waitsFor says which gates keep the step from ending, and how far they are:
-// ", waits for latency_p99: 2,100 of about 3,200 requests". Nothing, when there
-// are none or all are safe.
-func (s State) waitsFor() string {
+// waitsFor says what keeps the step from ending: gates, and how far they are:
+// ", waits for latency_p99: 2,100 of about 3,200 requests", then what follows
+// when they stay so, then those that are broken. Nothing, when there are none or
+// all are safe.
+func (s State) waitsFor(now time.Time) string {
 	if len(s.policy().Gates) == 0 {
 		return ""
 	}
-	if s.Judgement == nil {
-		return ", waits for a first look at the gates"
+	byHand := s.Observes() || s.Rollout.step().Hold
+	text := ""
+	if s.Observes() && !s.Rollout.step().Hold {
+		text = ", waits for a person"
 	}
-	var told []string
-	for i := range s.Judgement.Findings {
-		f := &s.Judgement.Findings[i]
-		if !f.Required() || f.Verdict == routing.VerdictSafe {
-			continue
+	switch {
+	case s.Judgement == nil && byHand:
+		return text
+	case s.Judgement == nil:
+		return ", waits for a first look at the gates" + s.timeOutWords(now)
+	}
+	lacking, broken := s.lacks()
+	switch {
+	case len(lacking) == 0:
+	case s.Observes():
+		text += "; not safe yet: " + strings.Join(lacking, ", ")
+	case !byHand:
+		text += ", waits for " + strings.Join(lacking, ", ")
+	}
+	if !s.safe() {
+		text += s.timeOutWords(now)
+	}
+	for _, words := range broken {
+		text += "; " + words
+	}
+	return text
+}
+
+// lacks says of the gates that are not safe what the first of them lack, and
+// which are broken, and who overruled them.
+func (s State) lacks() (lacking, broken []string) {
+	all := s.Judgement.Findings
+	for i := range all {
+		f := &all[i]
+		by := s.overruledBy(f)
+		switch {
+		case f.Verdict == routing.VerdictSafe || !f.Required():
+		case by != "" && f.Verdict == routing.VerdictBreach:
+			broken = append(broken, reasonOf(f)+", and overruled by "+by)
+		case by != "":
+			broken = append(broken, nameOf(all, f)+" is overruled by "+by)
+		case f.Verdict == routing.VerdictBreach:
+			broken = append(broken, reasonOf(f))
+		default:
+			lacking = append(lacking, waitWords(nameOf(all, f), f))
 		}
-		told = append(told, waitWords(nameOf(s.Judgement.Findings, f), f))
 	}
-	if more := len(told) - most; more > 0 {
-		told = append(told[:most], fmt.Sprintf("%d more", more))
+	if more := len(lacking) - most; more > 0 {
+		lacking = append(lacking[:most], fmt.Sprintf("%d more", more))
 	}
-	if len(told) == 0 || s.Rollout.step().Hold {
-		return ""
-	}
-	return ", waits for " + strings.Join(told, ", ")
+	return lacking, broken
 }
 
 // nameOf is the metric, with what is limited where another gate has the same.
@@ -92,8 +136,6 @@ func nameOf(findings []routing.Finding, f *routing.Finding) string {
 // waitWords says what a gate that is not safe is about, and what it lacks.
 func waitWords(name string, f *routing.Finding) string {
 	switch {
-	case f.Verdict == routing.VerdictBreach:
-		return name + ", which is broken: " + reasonOf(f)
 	case f.Reason == routing.ReasonNoTraffic:
 		return name + ": no traffic"
 	case f.Reason == routing.ReasonTelemetryGap:
