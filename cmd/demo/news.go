@@ -18,8 +18,8 @@ func news(before, after rollout.Status) []string {
 			after.Rollout, after.Stable, after.Candidate, len(after.Steps)))
 	}
 	if running && (after.Rollout != before.Rollout || after.Step != before.Step) {
-		out = append(out, fmt.Sprintf("step %d of %d: %s of the users to %s",
-			after.Step+1, len(after.Steps), percent(after.Steps[after.Step].Share), after.Candidate))
+		out = append(out, fmt.Sprintf("step %d of %d: %s to %s",
+			after.Step+1, len(after.Steps), what(after.Steps[after.Step]), after.Candidate))
 	}
 	if after.Phase != before.Phase && before.Phase != "" && after.Phase != rollout.PhaseProgressing {
 		out = append(out, after.Reason)
@@ -61,7 +61,18 @@ func stageOf(s rollout.Status) (name string, began time.Time, ok bool) {
 	case s.StepStarted == nil:
 		return "", time.Time{}, false
 	}
+	if step := s.Steps[s.Step]; step.Kind == routing.StepShadow {
+		return "copies " + percent(step.Share), *s.StepStarted, true
+	}
 	return percent(s.Steps[s.Step].Share), *s.StepStarted, true
+}
+
+// what says what a step gives to the candidate.
+func what(s rollout.StepStatus) string {
+	if s.Kind == routing.StepShadow {
+		return "copies of " + percent(s.Share) + " of the requests"
+	}
+	return percent(s.Share) + " of the users"
 }
 
 func percent(v float64) string { return fmt.Sprintf("%g%%", v) }

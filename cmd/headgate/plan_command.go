@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io/fs"
 	"net/url"
 	"os"
@@ -29,14 +28,19 @@ func (p *program) planCommand() *cobra.Command {
 will outlast it, and the smallest harm that each gate can find in its time.
 
 MODEL is a model's file, or the name of a model of the headgate that runs. The
-present traffic is what that headgate has seen of the stable version in the last
-minute. With --rate, nothing is asked when MODEL is a file.
+present traffic is what that headgate has seen in the last minute: the requests
+of all versions, and how the stable one answered. With --rate, nothing is asked
+when MODEL is a file, and what no flag tells is 0.
 
   FOR        at least; by hand: a person ends the step
+  AT MOST    what it may wait for its gates
   TIME       expected, when the candidate behaves as stable does, and people end
-             steps when the gates are safe
+             steps when the gates are safe; what follows when more than half of
+             such rollouts time out
   SAFE IN    in half of the cases; red when it outlasts the step's time
-  HARM FROM  what is found in nine of ten cases within the step's time`,
+  HARM FROM  value of the metric that is found to break the limit in nine of ten
+             cases within the step's time; in parentheses, where an increase is
+             limited, how much more than now that is`,
 		Example: "  headgate plan churn\n  headgate plan models/churn.yaml --rate 20/s --errors 0.5% --latency 40ms/250ms",
 		Args:    exactly("MODEL"),
 	}
@@ -52,12 +56,12 @@ minute. With --rate, nothing is asked when MODEL is a file.
 		if err != nil {
 			return err
 		}
-		plan := simulate.PlanOf(m, *present)
+		plan := simulate.PlanOf(m, present.Present)
 		if output == "json" {
 			return p.printJSON(plan)
 		}
 		var b strings.Builder
-		p.screen.plan(&b, plan, present)
+		p.screen.plan(&b, plan, m, present)
 		p.stdout.printf("%s", b.String())
 		return nil
 	}
@@ -96,12 +100,15 @@ func (p *program) planned(ctx context.Context, name string) (*routing.Model, err
 
 // present is the traffic of a model by the flags, and where these say nothing
 // by what a running headgate has seen.
-func (p *program) present(ctx context.Context, m *routing.Model, flags *trafficFlags) (*simulate.Present, error) {
+func (p *program) present(ctx context.Context, m *routing.Model, flags *trafficFlags) (*presentTraffic, error) {
+	out := &presentTraffic{}
 	var s simulate.Scenario
 	if flags.rate == "" {
-		if err := p.seen(ctx, m.Name, &s); err != nil {
+		var err error
+		if out.seen, err = p.seen(ctx, m.Name, &s); err != nil {
 			return nil, err
 		}
+		out.answered = s.Stable.Latency.Median > 0
 	}
 	if err := flags.adjust(&s); err != nil {
 		return nil, err
@@ -109,7 +116,11 @@ func (p *program) present(ctx context.Context, m *routing.Model, flags *trafficF
 	if s.Traffic.Rate <= 0 {
 		return nil, exitf(exitNo, "%s: no requests in the last minute; give --rate", m.Name)
 	}
-	out := &simulate.Present{
+	if simulate.OnLatency(m) && s.Stable.Latency.Median <= 0 {
+		return nil, exitf(exitNo, "%s: a gate is on latency, and how long stable takes is not known; give --latency 40ms/250ms", m.Name)
+	}
+	out.guessed = flags.errors == "" && !out.answered
+	out.Present = simulate.Present{
 		Rate: s.Traffic.Rate, Errors: s.Stable.Errors, ClientErrors: s.Stable.ClientErrors, Keyed: m.Key.Source != "",
 	}
 	if s.Stable.Latency.Median > 0 {
@@ -118,20 +129,35 @@ func (p *program) present(ctx context.Context, m *routing.Model, flags *trafficF
 	return out, nil
 }
 
-// seen is what a running headgate has seen of a model: the requests of all
-// versions, and how the stable one answered.
-func (p *program) seen(ctx context.Context, model string, s *simulate.Scenario) error {
+// presentTraffic is the present traffic, and where that is from.
+type presentTraffic struct {
+	simulate.Present
+
+	seen     time.Duration // for how long a running headgate has seen it; 0: none was asked
+	answered bool          // stable has answered in that time
+	guessed  bool          // nobody has told the errors
+}
+
+// seen is what a running headgate has seen of a model in the last minute, or
+// since it began: the requests of all versions, and how the stable one answered.
+// It returns for how long.
+func (p *program) seen(ctx context.Context, model string, s *simulate.Scenario) (time.Duration, error) {
 	c, err := p.client()
 	if err != nil {
-		return err
+		return 0, err
 	}
 	var m admin.Model
 	if err := c.get(ctx, "/v1/models/"+url.PathEscape(model), &m); err != nil {
-		return err
+		return 0, err
 	}
+	var running admin.Version
+	if err := c.get(ctx, "/v1/version", &running); err != nil {
+		return 0, err
+	}
+	lasted := min(max(running.Uptime, 1), 60)
 	for _, v := range m.Versions {
 		n := float64(v.LastMinute.Requests)
-		s.Traffic.Rate += n / 60
+		s.Traffic.Rate += n / lasted
 		if v.Version != m.Stable || n == 0 {
 			continue
 		}
@@ -144,65 +170,5 @@ func (p *program) seen(ctx context.Context, model string, s *simulate.Scenario) 
 			}
 		}
 	}
-	return nil
-}
-
-// plan writes a plan for people.
-func (s screen) plan(w *strings.Builder, plan *simulate.Plan, present *simulate.Present) {
-	fmt.Fprintf(w, "%s: %.4g requests a second, %s errors", s.paint(bold, plain(plan.Model)), plan.Rate, percent(100*present.Errors))
-	if h := present.Latency; h != nil {
-		fmt.Fprintf(w, ", p50 %.3g ms, p99 %.3g ms", 1000*h.Quantile(0.5), 1000*h.Quantile(0.99))
-	}
-	w.WriteString("\n\n")
-	var rows [][]cell
-	for i, step := range plan.Steps {
-		lasts := brief(duration(step.For))
-		if step.Hold {
-			lasts = "by hand"
-		}
-		head := []cell{number(fmt.Sprint(i + 1)), number(percent(step.Percent)), number(lasts), expectedTime(step.Seconds)}
-		if len(step.Gates) == 0 {
-			rows = append(rows, append(head, text(""), number(""), number("")))
-		}
-		for _, g := range step.Gates {
-			rows = append(rows, append(head, plannedGate(&g)...))
-			head = []cell{number(""), number(""), number(""), number("")}
-		}
-	}
-	s.table(w, "", []string{"STEP", "SHARE", "FOR", "TIME", "GATE", "SAFE IN", "HARM FROM"}, rows)
-	w.WriteByte('\n')
-	if plan.Seconds == nil {
-		w.WriteString(s.paint(yellow, "The rollout never ends: stable itself is not shown to keep the limits.") + "\n")
-		return
-	}
-	w.WriteString("The rollout takes " + expectedTime(plan.Seconds).text + ", when the candidate behaves as stable does and traffic stays as it is.\n")
-}
-
-func plannedGate(g *simulate.PlannedGate) []cell {
-	name := text(g.Metric + " " + string(g.Bound) + " " + g.Limit)
-	if !g.Measurable {
-		return []cell{name, number("not here").in(faint), number("-")}
-	}
-	safe := expectedTime(g.SafeAfter)
-	if g.Outlasts {
-		safe = safe.in(red)
-	}
-	harm := number("-")
-	switch {
-	case g.SmallestHarm == nil:
-	case g.Unit == routing.UnitSeconds:
-		harm = number(fmt.Sprintf("%.3gms", 1000**g.SmallestHarm))
-	default:
-		harm = number(percent(100 * *g.SmallestHarm))
-	}
-	return []cell{name, safe, harm}
-}
-
-func duration(seconds float64) time.Duration { return time.Duration(seconds * float64(time.Second)) }
-
-func expectedTime(s *float64) cell {
-	if s == nil {
-		return number("never").in(red)
-	}
-	return number(brief(duration(*s)))
+	return duration(lasted), nil
 }

@@ -27,6 +27,9 @@ func (j *judged) fill(t *tally) {
 			to.Latency.Add(j.h.w.grid.values[i], uint64(n))
 		}
 		failed := j.users(arm, c, to)
+		if j.m.place.shadow > 0 { // of a shadow, requests are drawn and not users
+			to.FirstErrors, to.FirstClientErrors, to.FirstSlow = 0, 0, to.FirstSlow[:0]
+		}
 		j.newest(arm, c, failed)
 		to.Last = j.last[arm]
 		if copied && arm == stable { // nobody saw the answers

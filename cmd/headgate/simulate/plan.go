@@ -28,35 +28,44 @@ type Plan struct {
 	Model string        `json:"model"`
 	Rate  float64       `json:"requests_per_second"`
 	Steps []PlannedStep `json:"steps"`
-	// Seconds is how long the rollout takes; null: for ever.
+	// Seconds is how long the rollout takes; null: it does not end by itself, see
+	// the steps.
 	Seconds *float64 `json:"seconds"`
 }
 
 // PlannedStep is what is to be expected of a step.
 type PlannedStep struct {
-	Percent float64       `json:"percent"`
-	For     float64       `json:"for_seconds"`
-	Hold    bool          `json:"hold"` // a person ends it; Seconds is until its gates are safe
-	AtMost  float64       `json:"at_most_seconds,omitempty"`
-	Seconds *float64      `json:"seconds"` // expected; null: its gates will never all be safe
-	Gates   []PlannedGate `json:"gates"`
+	Kind      routing.StepKind  `json:"kind"`
+	Percent   float64           `json:"percent"` // of the users, or of the requests that are copied to a shadow
+	For       float64           `json:"for_seconds"`
+	Hold      bool              `json:"hold"` // a person ends it; Seconds is until its gates are safe
+	AtMost    float64           `json:"at_most_seconds,omitempty"`
+	OnTimeout routing.OnTimeout `json:"on_timeout,omitempty"`
+	// TimesOut says that AtMost is over before the gates are safe, in more than half
+	// of the rollouts of a candidate that behaves as stable does.
+	TimesOut bool          `json:"times_out"`
+	Seconds  *float64      `json:"seconds"` // expected; null: the next does not begin by itself
+	Gates    []PlannedGate `json:"gates"`
 }
 
 // PlannedGate is what is to be expected of a gate in a step.
 type PlannedGate struct {
-	Metric     string            `json:"metric"`
-	Bound      routing.BoundKind `json:"bound"`
-	Limit      string            `json:"limit"` // as it is written
-	Required   bool              `json:"required"`
-	Measurable bool              `json:"measurable"`
+	Metric string            `json:"metric"`
+	Bound  routing.BoundKind `json:"bound"`
+	Limit  string            `json:"limit"` // as it is written
+	// Present is the value of the metric by the present traffic. Null: unknown.
+	Present    *float64 `json:"present"`
+	Required   bool     `json:"required"`
+	Measurable bool     `json:"measurable"`
 	// SafeAfter is after how many seconds a candidate like stable is shown to be
 	// safe, in half of the cases. Null: not within 60 days.
 	SafeAfter *float64 `json:"safe_after_seconds"`
 	Outlasts  bool     `json:"outlasts"` // it is not safe when the step's time is over; false of a step that a person ends
-	// SmallestHarm is the value of the metric from which on a candidate goes back
-	// within the step's time in nine of ten cases. Null: none does.
+	// SmallestHarm is the value of the metric, also where its increase is limited,
+	// from which on a breach is shown within the step's time in nine of ten cases.
+	// Null: of none.
 	SmallestHarm *float64     `json:"smallest_harm"`
-	Unit         routing.Unit `json:"unit"` // of SmallestHarm
+	Unit         routing.Unit `json:"unit"` // of SmallestHarm and Present
 }
 
 // planPower is how surely the smallest harm is found.
@@ -107,8 +116,11 @@ type planner struct {
 func (p *planner) plan() PlannedStep {
 	step := p.m.Steps[p.step]
 	out := PlannedStep{
-		Percent: 100 * float64(step.Share) / float64(routing.Whole), For: step.For.Seconds(), Hold: step.Hold,
-		AtMost: step.AtMost.Seconds(), Gates: []PlannedGate{},
+		Kind: step.Kind, Percent: 100 * float64(step.Share) / float64(routing.Whole), For: step.For.Seconds(), Hold: step.Hold,
+		Gates: []PlannedGate{},
+	}
+	if !step.Hold && step.AtMost > 0 {
+		out.AtMost, out.OnTimeout = step.AtMost.Seconds(), step.OnTimeout
 	}
 	lasts := out.For
 	last := p.step == len(p.m.Steps)-1 && step.Unwatched()
@@ -126,8 +138,10 @@ func (p *planner) plan() PlannedStep {
 		}
 		out.Gates = append(out.Gates, g)
 	}
-	if step.AtMost > 0 && !step.Hold {
-		lasts = min(lasts, step.AtMost.Seconds())
+	if out.TimesOut = out.AtMost > 0 && lasts > out.AtMost; out.TimesOut {
+		if lasts = math.Inf(1); out.OnTimeout == routing.OnTimeoutPromote {
+			lasts = out.AtMost
+		}
 	}
 	out.Seconds = finite(lasts)
 	return out
@@ -146,6 +160,7 @@ func (p *planner) gate(i int, step routing.Step) PlannedGate {
 	if !known {
 		return out
 	}
+	out.Present = p.value(&m)
 	first := p.findings(time.Minute, i, 0)[i]
 	if out.Measurable = first.Reason != routing.ReasonNotMeasurable; !out.Measurable {
 		return out
@@ -186,7 +201,7 @@ func (p *planner) smallestHarm(i int, m *compare.Metric, d time.Duration) *float
 	// 1,000 times these, both on a scale of ratios.
 	low, high := 1.0, 1000.0
 	if m.Kind == compare.KindRate {
-		low = max(p.present(m), 1e-6)
+		low = max(*p.value(m), 1e-6)
 		high = 1
 	}
 	if low >= high || !found(high) {
@@ -199,21 +214,23 @@ func (p *planner) smallestHarm(i int, m *compare.Metric, d time.Duration) *float
 			low = middle
 		}
 	}
-	switch m.Kind {
-	case compare.KindRate:
-		return &high
-	case compare.KindMean:
-		return finite(high * p.l.Latency.Mean(math.Inf(1)))
-	default:
-		return finite(high * p.l.Latency.Quantile(m.Quantile))
+	if m.Kind != compare.KindRate {
+		high *= *p.value(m)
 	}
+	return finite(high)
 }
 
-func (p *planner) present(m *compare.Metric) float64 {
-	if m.Event == compare.EventClientError {
-		return p.l.ClientErrors
+// value is what a metric is by the present traffic.
+func (p *planner) value(m *compare.Metric) *float64 {
+	switch {
+	case m.Event == compare.EventClientError:
+		return finite((1 - p.l.Errors) * p.l.ClientErrors)
+	case m.Kind == compare.KindRate:
+		return finite(p.l.Errors)
+	case m.Kind == compare.KindMean:
+		return finite(p.l.Latency.Mean(math.Inf(1)))
 	}
-	return p.l.Errors
+	return finite(p.l.Latency.Quantile(m.Quantile))
 }
 
 // findings are what a judge says after a time in the step, when the metric of
@@ -223,6 +240,9 @@ func (p *planner) findings(d time.Duration, i int, harm float64) []routing.Findi
 	t := routing.Trial{
 		Model: p.m.Name, Rollout: 1, Step: p.step, Steps: len(p.m.Steps), Stable: "stable", Candidate: "candidate",
 		Share: step.Share, Control: step.Control, Since: begins, Policy: &p.m.Policy,
+	}
+	if step.Kind == routing.StepShadow {
+		t.Share, t.Shadow = 0, step.Share
 	}
 	trial := compare.NewTrial(t, p.l.Keyed)
 	e := newExpected(p, d, i, harm)

@@ -47,10 +47,16 @@ type placement struct {
 	share routing.Share // of the users, to the candidate; the others get stable
 	// copies is the share of the candidate's requests of which stable gets a copy.
 	copies routing.Share
+	// shadow is the share of stable's requests of which the candidate, who has no
+	// user, gets a copy.
+	shadow routing.Share
 }
 
 // placed is where a step sends requests.
 func placed(step routing.Step, share routing.Share) placement {
+	if step.Kind == routing.StepShadow {
+		return placement{shadow: step.Share}
+	}
 	p := placement{share: share}
 	switch c := step.Control; {
 	case share < routing.Whole || c.Share == 0:
@@ -64,6 +70,9 @@ func placed(step routing.Step, share routing.Share) placement {
 
 // parts are the parts of the requests that candidate and stable get.
 func (p placement) parts() [2]float64 {
+	if p.shadow > 0 {
+		return [2]float64{float64(p.shadow) / float64(routing.Whole), 1}
+	}
 	c := float64(p.share) / float64(routing.Whole)
 	return [2]float64{c, 1 - c + c*float64(p.copies)/float64(routing.Whole)}
 }
@@ -112,6 +121,9 @@ func (c *crowd) at(p placement) {
 	for user, w := range c.all.busy {
 		arm := c.arm(user)
 		c.arms[arm].add(user, w, c.fails(user))
+		if p.shadow > 0 {
+			c.arms[candidate].add(user, w*float64(p.shadow)/float64(routing.Whole), c.fails(user))
+		}
 		if p.copies > 0 && arm == candidate {
 			c.arms[stable].add(user, w*float64(p.copies)/float64(routing.Whole), c.fails(user))
 		}
@@ -130,7 +142,7 @@ func (a *crowdArm) add(user int, weight float64, fails bool) {
 func (c *crowd) sender(src source, arm int) int {
 	for {
 		user := c.all.draw.draw(src)
-		if c.arm(user) == arm || arm == stable && c.place.copies > 0 {
+		if c.arm(user) == arm || arm == stable && c.place.copies > 0 || arm == candidate && c.place.shadow > 0 {
 			return user
 		}
 	}

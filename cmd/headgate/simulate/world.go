@@ -182,7 +182,7 @@ func (c *counts) failed() uint64   { return c.errors + c.unlucky }
 // draw draws a cell's requests while they are placed so. The same cell and
 // placement always give the same.
 func (h *history) draw(c cell, place placement) *tally {
-	src := newSource(h.seed, h.run, 2+uint64(c.harm), uint64(c.from), uint64(place.share), uint64(place.copies))
+	src := newSource(h.seed, h.run, 2+uint64(c.harm), uint64(c.from), uint64(place.share), uint64(place.copies)+uint64(place.shadow)<<32)
 	seconds := (c.to - c.from).Seconds()
 	out := &tally{}
 	for arm := range out {
