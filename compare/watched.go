@@ -33,11 +33,11 @@ type watched struct {
 	// heard is how many gaps had ended when the candidate was last heard of in
 	// the step; -1: it has not been since a restart. An Envoy without requests is
 	// as silent as one that cannot tell: no news must not be taken for good news.
-	heard int64
-	users             userSets
-	changed           bool // since the evidence was last written
-	alarmed           time.Duration
-	alarmedHalf       bool
+	heard       int64
+	users       userSets
+	changed     bool // since the evidence was last written
+	alarmed     time.Duration
+	alarmedHalf bool
 }
 
 // segment is a time in which one share was in force everywhere. A zero to has
