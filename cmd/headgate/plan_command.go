@@ -120,6 +120,7 @@ func (p *program) present(ctx context.Context, m *routing.Model, flags *trafficF
 		return nil, exitf(exitNo, "%s: a gate is on latency, and how long stable takes is not known; give --latency 40ms/250ms", m.Name)
 	}
 	out.guessed = flags.errors == "" && !out.answered
+	out.guessedClient = flags.clientErrors == "" && !out.answered
 	out.Present = simulate.Present{
 		Rate: s.Traffic.Rate, Errors: s.Stable.Errors, ClientErrors: s.Stable.ClientErrors, Keyed: m.Key.Source != "",
 	}
@@ -136,6 +137,8 @@ type presentTraffic struct {
 	seen     time.Duration // for how long a running headgate has seen it; 0: none was asked
 	answered bool          // stable has answered in that time
 	guessed  bool          // nobody has told the errors
+
+	guessedClient bool // nor the client errors
 }
 
 // seen is what a running headgate has seen of a model in the last minute, or

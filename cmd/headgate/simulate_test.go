@@ -76,7 +76,8 @@ func TestSimulateModel(t *testing.T) {
 		{"simulate {file}.not", exitNo, "", "churn.yaml.not: no such file or directory"},
 		{"simulate {file} --replay {file}", exitNo, "", "line 1: is not the beginning of a recording"},
 		{"plan {file} --rate 20/s --errors 0.1%", exitOK, "The rollout takes 10m00s", ""},
-		{"plan {file} --rate 20/s --errors 5%", exitOK, "The rollout never ends", ""},
+		{"plan {file} --rate 20/s --errors 5%", exitOK, "The rollout never ends: step 1 waits, error_rate max 1% is never safe at 5% errors.", ""},
+		{"plan {file} --rate 20/s", exitOK, "20 requests a second, 0% errors (not told; give --errors)", ""},
 	} {
 		got := cli(t, words(c.line, "{file}", file))
 		if got.code != c.code || !strings.Contains(got.stdout, c.stdout) || !strings.Contains(got.stderr, c.stderr) {

@@ -77,9 +77,10 @@ type Sources struct {
 
 // Version is what GET /v1/version tells.
 type Version struct {
-	Version  string `json:"version" doc:"of headgate"`
-	Revision string `json:"revision" doc:"of the source; empty: unknown"`
-	Go       string `json:"go" doc:"the compiler"`
+	Version  string  `json:"version" doc:"of headgate"`
+	Revision string  `json:"revision" doc:"of the source; empty: unknown"`
+	Go       string  `json:"go" doc:"the compiler"`
+	Uptime   float64 `json:"uptime_seconds,omitempty" doc:"since it began to answer"`
 }
 
 // Health is the answer of /livez and /readyz.
@@ -104,13 +105,14 @@ const maxReason = 1024
 type api struct {
 	Sources
 
+	began   time.Time
 	streams chan struct{} // one value per event stream that is open
 	closing <-chan struct{}
 }
 
 // AddAPI adds headgate's own routes to s.
 func AddAPI(s *Server, sources Sources) {
-	a := &api{Sources: sources, streams: make(chan struct{}, maxStreams), closing: s.closing}
+	a := &api{Sources: sources, began: time.Now(), streams: make(chan struct{}, maxStreams), closing: s.closing}
 	a.addHealth(s)
 	a.addModels(s)
 	a.addDecision(s)
@@ -149,7 +151,11 @@ func (a *api) addHealth(s *Server) {
 	})
 	s.Handle(Route{
 		Method: http.MethodGet, Path: "/v1/version", Role: RoleViewer, Summary: "What is running.", Answer: Version{},
-		Handler: func(w http.ResponseWriter, _ *http.Request) error { return WriteJSON(w, a.Version) },
+		Handler: func(w http.ResponseWriter, _ *http.Request) error {
+			v := a.Version
+			v.Uptime = time.Since(a.began).Seconds()
+			return WriteJSON(w, v)
+		},
 	})
 	if a.Metrics != nil {
 		s.Handle(Route{

@@ -98,8 +98,11 @@ func (l *law) add(src source, mean float64, bins []uint32) uint64 {
 }
 
 // latencyGates tells whether a gate looks at latency.
-func (s *Scenario) latencyGates() bool {
-	return slices.ContainsFunc(s.Model.Policy.Gates, func(g routing.Gate) bool {
+func (s *Scenario) latencyGates() bool { return OnLatency(s.Model) }
+
+// OnLatency tells whether a gate of a model looks at latency.
+func OnLatency(m *routing.Model) bool {
+	return slices.ContainsFunc(m.Policy.Gates, func(g routing.Gate) bool {
 		m, ok := compare.LookupMetric(g.Metric)
 		return ok && m.Kind != compare.KindRate
 	})

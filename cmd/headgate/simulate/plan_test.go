@@ -70,7 +70,7 @@ rollout:
 	if second.Gates[0].Outlasts || *second.Gates[0].SafeAfter > *first.Gates[0].SafeAfter/3 {
 		t.Errorf("at 0.5 requests a second error_rate is safe after %v s", show(second.Gates[0].SafeAfter))
 	}
-	if g := second.Gates[2]; g.SafeAfter != nil || !g.Outlasts || second.Seconds != nil || plan.Seconds != nil {
+	if g := second.Gates[2]; g.SafeAfter != nil || !g.Outlasts || second.Seconds != nil || plan.Seconds != nil || g.Present == nil || *g.Present < 0.15 {
 		t.Errorf("a limit that stable breaks is safe after %v s, and the plan ends after %v", show(g.SafeAfter), show(plan.Seconds))
 	}
 	if g := third.Gates[1]; g.Measurable || g.Outlasts {
