@@ -78,7 +78,11 @@ func (d *decoder) value(n *yaml.Node, p *path, v reflect.Value) {
 
 func (d *decoder) sequence(n *yaml.Node, p *path, v reflect.Value) {
 	if n.Kind != yaml.SequenceNode {
-		d.wrongKind(n, p, "a list")
+		want := "a list"
+		if of := v.Type().Elem(); of.Kind() == reflect.Struct && shapeOf(of).like != "" {
+			want += " like [" + shapeOf(of).like + "]"
+		}
+		d.wrongKind(n, p, want)
 		return
 	}
 	if len(n.Content) == 0 {
@@ -93,11 +97,15 @@ func (d *decoder) sequence(n *yaml.Node, p *path, v reflect.Value) {
 
 func (d *decoder) mapping(n *yaml.Node, p *path, v reflect.Value) {
 	fill(v)
+	s := shapeOf(v.Type())
 	if n.Kind != yaml.MappingNode {
-		d.wrongKind(n, p, "a mapping")
+		want := "a mapping"
+		if s.like != "" {
+			want += " like " + s.like
+		}
+		d.wrongKind(n, p, want)
 		return
 	}
-	s := shapeOf(v.Type())
 	present := map[string]*yaml.Node{} // the nodes of the names
 	strange := false
 	for i := 0; i+1 < len(n.Content); i += 2 {
@@ -108,7 +116,7 @@ func (d *decoder) mapping(n *yaml.Node, p *path, v reflect.Value) {
 		}
 		f := s.field(key.Value)
 		if f == nil {
-			d.fail(key, at, "", s.unknown(key.Value))
+			d.fail(key, at, "", s.unknown(key.Value, item.Value))
 			strange = true
 			continue
 		}

@@ -14,8 +14,9 @@ import (
 // gate is a limit that a candidate must keep. What its bound may be depends on
 // the metric.
 type gate struct {
+	_ struct{} `like:"{metric: error_rate, max: 1%}"`
 	_ struct{} `needs:"bound" hint:"name|error_rate|client_error_rate|latency|latency_mean|latency_p50|latency_p90|latency_p95|latency_p99=write {metric: NAME, max: LIMIT};threshold|limit|value|bound=write max, or max_increase to compare with stable;increase=write max_increase;drop=write max_drop;action|on_failure|on_fail=write on_breach"`
-	_ struct{} `hint:"thresholdRange|successCondition|failureCondition=write max: 1%, or max: 500ms of a latency;min=a limit is the largest value that is fine, a success rate of at least 99% is error_rate with max: 1%"`
+	_ struct{} `hint:"thresholdRange|successCondition|failureCondition=write max: 1%, or max: 500ms of a latency;min=a limit is the largest value that is fine, a success rate of at least {percent} is error_rate with max: {rest}"`
 	_ struct{} `hint:"interval|count|window|for|failureLimit|consecutiveErrorLimit|consecutiveSuccessLimit=leave it out, a gate looks at every moment and keeps the promise all the same;inconclusiveLimit=leave it out, what is not shown waits for at_most;initialDelay=leave it out, a gate begins when every Envoy has the share of the step"`
 	_ struct{} `hint:"provider|query|template|templateRef=leave it out, headgate measures at Envoy"`
 
@@ -29,7 +30,10 @@ type gate struct {
 
 type onBreach routing.OnBreach
 
-var onBreaches = choice{words: []string{"rollback", "pause", "warn"}}
+var onBreaches = choice{
+	words:   []string{"rollback", "pause", "warn"},
+	foreign: map[string]string{"abort": "rollback", "fail": "rollback", "hold": "pause", "alert": "warn", "warning": "warn"},
+}
 
 func (o *onBreach) set(word string) error { *o = onBreach(word); return onBreaches.check(word) }
 func (*onBreach) schema() schema          { return onBreaches.schema() }
@@ -93,7 +97,7 @@ type maxBound struct{ quantity }
 func (b *maxBound) set(word string) error {
 	switch {
 	case numeric.MatchString(word):
-		return errors.New("has no unit; a rate is written like 1%, a latency like 500ms")
+		return errors.New("has no unit; " + withUnit(word))
 	case strings.HasPrefix(word, "-"):
 		return errors.New("must not be negative")
 	case pointsForm.check(word) == nil:
@@ -105,6 +109,24 @@ func (b *maxBound) set(word string) error {
 		return err
 	}
 	return b.parse(word)
+}
+
+// withUnit says how a number without a unit may have been meant.
+func withUnit(word string) string {
+	switch n, err := strconv.ParseFloat(word, 64); {
+	case err != nil || n < 0 || strings.Trim(word, "0123456789.") != "":
+		return "a rate is written like 1%, a latency like 500ms"
+	case n < 1:
+		return fmt.Sprintf("of a rate write %s%%, of a latency %ss", decimals(100*n), word)
+	case n < 100:
+		return fmt.Sprintf("of a rate write %[1]s%%, of a latency %[1]sms or %[1]ss", word)
+	}
+	return fmt.Sprintf("write %[1]sms or %[1]ss of a latency", word)
+}
+
+// decimals writes a number with at most six digits behind the point.
+func decimals(n float64) string {
+	return strings.TrimRight(strings.TrimRight(strconv.FormatFloat(n, 'f', 6, 64), "0"), ".")
 }
 
 func (*maxBound) schema() schema { return maxForm.schema() }

@@ -36,9 +36,9 @@ var plannedMetrics = []string{
 
 // What people write who come from elsewhere.
 var foreignMetrics = map[string]string{
-	"success_rate":         "write error_rate: a success rate of at least 99% is max: 1%",
-	"request_success_rate": "write error_rate: a success rate of at least 99% is max: 1%",
-	"availability":         "write error_rate: an availability of at least 99% is max: 1%",
+	"success_rate":         "write error_rate; its max is what lacks to 100%",
+	"request_success_rate": "write error_rate; its max is what lacks to 100%",
+	"availability":         "write error_rate; its max is what lacks to 100%",
 	"request_duration":     "write latency_p99",
 	"duration":             "write latency_p99",
 	"latency":              "write latency_p99, or latency_mean",

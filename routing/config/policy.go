@@ -13,6 +13,7 @@ import (
 
 // promise bounds how often a rollout may end wrongly.
 type promise struct {
+	_ struct{} `like:"{false_rollback: 5%, false_promotion: 5%}"`
 	_ struct{} `hint:"confidence=write false_rollback and false_promotion, 95% is 5% of each;alpha|false_positive=write false_rollback;beta|false_negative=write false_promotion"`
 
 	FalseRollback  risk `field:"false_rollback" default:"5%" doc:"Of candidates that keep every limit, the largest part that is rolled back."`
@@ -47,14 +48,20 @@ func (*risk) schema() schema { return riskForm.schema() }
 
 type onTimeout routing.OnTimeout
 
-var onTimeouts = choice{words: []string{"pause", "promote", "rollback"}}
+var onTimeouts = choice{
+	words:   []string{"pause", "promote", "rollback"},
+	foreign: map[string]string{"abort": "rollback", "fail": "rollback", "hold": "pause", "wait": "pause", "continue": "promote", "proceed": "promote"},
+}
 
 func (o *onTimeout) set(word string) error { *o = onTimeout(word); return onTimeouts.check(word) }
 func (*onTimeout) schema() schema          { return onTimeouts.schema() }
 
 type mode routing.Mode
 
-var modes = choice{words: []string{"act", "observe"}}
+var modes = choice{
+	words:   []string{"act", "observe"},
+	foreign: map[string]string{"dryrun": "observe", "monitor": "observe", "enforce": "act"},
+}
 
 func (m *mode) set(word string) error { *m = mode(word); return modes.check(word) }
 func (*mode) schema() schema          { return modes.schema() }

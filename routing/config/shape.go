@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"fmt"
 	"reflect"
 	"slices"
@@ -24,9 +25,13 @@ import (
 //
 //	needs:"group,..."      one field of each of these groups must be there
 //	planned:"name,..."     names that are known and not implemented
+//	like:"{name: value}"   how a value is written, for who writes another kind
 //	hint:"name|name=sentence;…"
-//	                       what to say of names that people are likely to try
+//	                       what to say of names that people are likely to try;
+//	                       {percent} is the value as a percentage, {rest} what
+//	                       it lacks to 100%
 type shape struct {
+	like    string
 	fields  []field
 	needs   []string
 	planned []string
@@ -99,6 +104,7 @@ func (s *shape) collect(t reflect.Type, index []int) {
 }
 
 func (s *shape) collectBlank(tag reflect.StructTag) {
+	s.like = cmp.Or(s.like, tag.Get("like"))
 	s.needs = append(s.needs, words(tag.Get("needs"))...)
 	s.planned = append(s.planned, words(tag.Get("planned"))...)
 	for _, hint := range strings.Split(tag.Get("hint"), ";") {
@@ -174,18 +180,33 @@ func (s *shape) groups() []string {
 	return names
 }
 
-// unknown says what is wrong with a name that is no field.
-func (s *shape) unknown(name string) string {
+// unknown says what is wrong with a name that is no field, and has a value.
+func (s *shape) unknown(name, value string) string {
 	if slices.Contains(s.planned, name) {
 		return "is not implemented in this version of headgate"
 	}
 	if hint, ok := s.hints[name]; ok {
-		return "unknown field; " + hint
+		percent, rest := complement(value)
+		return "unknown field; " + strings.NewReplacer("{percent}", percent, "{rest}", rest).Replace(hint)
 	}
 	if n := nearest(name, s.names()); n != "" {
 		return fmt.Sprintf("unknown field; did you mean %s?", n)
 	}
 	return "unknown field; known are " + list(s.names(), "and")
+}
+
+// complement returns a percentage and what it lacks to 100%. A part of one is a
+// percentage too; 99% stands for what is neither.
+func complement(word string) (percent, rest string) {
+	digits, isPercent := strings.CutSuffix(word, "%")
+	n, err := strconv.ParseFloat(digits, 64)
+	if !isPercent && n <= 1 {
+		n *= 100
+	}
+	if err != nil || !(n > 0 && n < 100) || decimals(100-n) == "0" {
+		n = 99
+	}
+	return decimals(n) + "%", decimals(100-n) + "%"
 }
 
 // fill sets the defaults of a struct: of its fields, and of structs in it.

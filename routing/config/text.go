@@ -25,11 +25,17 @@ func form(re, rule string) pattern {
 	return pattern{regexp.MustCompile(re), rule}
 }
 
+// spacedUnit is a number with its unit apart.
+var spacedUnit = regexp.MustCompile(`^([0-9.]+) +(%|pp|x|ms|s|m|h|d)$`)
+
 func (p pattern) check(word string) error {
-	if !p.re.MatchString(word) {
-		return errors.New(p.rule)
+	if p.re.MatchString(word) {
+		return nil
 	}
-	return nil
+	if m := spacedUnit.FindStringSubmatch(word); m != nil && p.re.MatchString(m[1]+m[2]) {
+		return fmt.Errorf("must have no space; write %s", m[1]+m[2])
+	}
+	return errors.New(p.rule)
 }
 
 func (p pattern) schema() schema {
@@ -167,17 +173,30 @@ func (p *percent) set(word string) error {
 func (*percent) schema() schema { return percentForm.schema() }
 
 // The words of which one must be chosen. Planned ones are known and not
-// implemented.
-type choice struct{ words, planned []string }
+// implemented; foreign ones are what others call ours.
+type choice struct {
+	words, planned []string
+	foreign        map[string]string
+}
 
 func (c choice) check(word string) error {
 	switch {
 	case slices.Contains(c.words, word):
 		return nil
-	case slices.Contains(c.planned, word):
+	case slices.ContainsFunc(c.planned, func(p string) bool { return bare(p) == bare(word) }):
 		return errors.New("is not implemented in this version of headgate")
 	}
-	return errors.New("must be " + list(c.words, "or"))
+	rule := "must be " + list(c.words, "or")
+	if ours, ok := c.foreign[bare(word)]; ok {
+		rule += "; write " + ours
+	}
+	return errors.New(rule)
+}
+
+// bare is a word without what people write in several ways: blueGreen,
+// blue-green, Blue_Green.
+func bare(word string) string {
+	return strings.ToLower(strings.NewReplacer("-", "", "_", "", " ", "").Replace(word))
 }
 
 func (c choice) schema() schema { return schema{"type": "string", "enum": c.words} }
