@@ -53,9 +53,13 @@ func extProcCluster(o BootstrapOptions) *clusterv3.Cluster {
 
 // captureCluster is the ext_proc service again, with limits of its own: what is
 // captured of a slow answer waits as long as the answer takes, and must keep
-// nobody from being decided on.
+// nobody from being decided on. No user waits for it, so it is given more time to
+// answer a probe.
 func captureCluster(o BootstrapOptions) *clusterv3.Cluster {
-	return watched(grpcCluster(ClusterCapture, o.ExtProc, o.TLS))
+	c := watched(grpcCluster(ClusterCapture, o.ExtProc, o.TLS))
+	c.HealthChecks[0].Timeout = durationpb.New(4 * probeTimeout)
+	c.HealthChecks[0].UnhealthyThreshold = wrapperspb.UInt32(2)
+	return c
 }
 
 func watched(c *clusterv3.Cluster) *clusterv3.Cluster {

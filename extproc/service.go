@@ -62,8 +62,18 @@ func ServerOptions() []grpc.ServerOption {
 		// More streams than workers get goroutines of their own.
 		grpc.NumStreamWorkers(streamWorkers),
 		grpc.MaxRecvMsgSize(maxMessage),
+		// What is captured is megabytes and must be here within a second of its
+		// end. Windows that adapt begin with 64 KiB and have no bound of ours.
+		grpc.InitialWindowSize(streamWindow),
+		grpc.InitialConnWindowSize(connectionWindow),
 	}
 }
+
+// How much an Envoy may send, in bytes, before it is read.
+const (
+	streamWindow     = 256 << 10
+	connectionWindow = 8 << 20
+)
 
 const streamWorkers = 64
 

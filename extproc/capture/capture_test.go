@@ -15,13 +15,10 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"google.golang.org/grpc"
-
 	"github.com/headgate/headgate/compare/pair"
 	"github.com/headgate/headgate/envoy/envoytest"
 	"github.com/headgate/headgate/extproc"
 	"github.com/headgate/headgate/extproc/capture"
-	"github.com/headgate/headgate/routing"
 )
 
 // kept is a Sink that keeps everything.
@@ -69,6 +66,12 @@ func (k *kept) of(id string) (exchanges []*pair.Exchange, pairs []*pair.Pair) {
 // captured starts a capture service that gives what it captures to a sink.
 func captured(t testing.TB, o capture.Options) (service *capture.Service, addr string) {
 	t.Helper()
+	service, _, addr = capturedAndDecided(t, o)
+	return service, addr
+}
+
+func capturedAndDecided(t testing.TB, o capture.Options) (service *capture.Service, decider *extproc.Service, addr string) {
+	t.Helper()
 	service = capture.New(o)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
@@ -80,9 +83,18 @@ func captured(t testing.TB, o capture.Options) (service *capture.Service, addr s
 		cancel()
 		<-done
 	})
-	decider := extproc.New(slog.New(slog.DiscardHandler))
+	decider = extproc.New(slog.New(slog.DiscardHandler))
 	decider.PassCaptures(service)
-	return service, serve(t, "127.0.0.1:0", extproc.ServerOptions(), decider.Register)
+	return service, decider, serve(t, "127.0.0.1:0", extproc.ServerOptions(), decider.Register)
+}
+
+// settled waits until nothing is under way any more.
+func settled(t testing.TB, s *capture.Service) {
+	t.Helper()
+	envoytest.Eventually(t, 30*time.Second, "nothing is held", func() bool {
+		c := s.Counters()
+		return c.Active == 0 && c.Memory == 0 && c.Join.Waiting == 0 && c.Join.Bytes == 0
+	})
 }
 
 // behind starts a model server, until the test ends.
@@ -260,10 +272,7 @@ func TestCapturedOnEnvoy(t *testing.T) {
 			}
 		})
 	}
-	envoytest.Eventually(t, 10*time.Second, "nothing is held", func() bool {
-		c := service.Counters()
-		return c.Active == 0 && c.Memory == 0 && c.Join.Waiting == 0
-	})
+	settled(t, service)
 	c := service.Counters()
 	if c.Truncated != 3 || c.Dropped != 0 || c.Undecodable != 0 || c.Join.Late != 0 || c.Join.Twice != 0 || c.Join.Alone != 0 {
 		t.Errorf("counters %+v", c)
@@ -279,6 +288,3 @@ func diffOf(want, got any) string {
 		return string(b)
 	}))
 }
-
-var _ = routing.Whole
-var _ grpc.ServerOption

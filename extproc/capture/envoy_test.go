@@ -31,7 +31,7 @@ type proxy struct {
 // ... at the shadows.
 func newProxy(t testing.TB, captured, primary string, shadows []string, change func(*routing.ModelPlan)) *proxy {
 	t.Helper()
-	p := &proxy{t: t, p: xds.NewPublisher(xds.PublisherOptions{})}
+	p := &proxy{t: t, p: xds.NewPublisher(xds.PublisherOptions{Build: xds.Options{DecideTimeout: 5 * time.Second}})}
 	control := serve(t, "127.0.0.1:0", xds.ServerOptions(), func(g *grpc.Server) { p.p.Register(g) })
 	listen := fmt.Sprintf("127.0.0.1:%d", envoytest.FreePort(t))
 	p.url = "http://" + listen
@@ -62,17 +62,28 @@ func newProxy(t testing.TB, captured, primary string, shadows []string, change f
 			return false
 		}
 		_ = resp.Body.Close()
-		d := p.p.Delivery("churn")
-		return resp.StatusCode == http.StatusOK && d.Envoys == 1 && len(d.Waiting) == 0
+		return resp.StatusCode == http.StatusOK
 	})
+	p.delivered()
 	return p
 }
 
-func (p *proxy) publish(plan *routing.ModelPlan) {
-	p.p.Publish(&routing.Plan{
+func (p *proxy) publish(plan *routing.ModelPlan) { p.p.Publish(planOf(plan), nil) }
+
+func planOf(plan *routing.ModelPlan) *routing.Plan {
+	return &routing.Plan{
 		Config: &routing.Config{Models: []*routing.Model{plan.Model}, Listeners: []*routing.Listener{{Address: plan.Model.Listen}}},
 		Models: []*routing.ModelPlan{plan},
-	}, nil)
+	}
+}
+
+// delivered waits until Envoy has what was published.
+func (p *proxy) delivered() {
+	p.t.Helper()
+	envoytest.Eventually(p.t, 20*time.Second, "the plan is delivered", func() bool {
+		d := p.p.Delivery("churn")
+		return d.Envoys == 1 && len(d.Waiting) == 0
+	})
 }
 
 func serve(t testing.TB, addr string, options []grpc.ServerOption, register func(*grpc.Server)) string {
