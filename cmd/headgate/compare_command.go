@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"strconv"
 	"strings"
@@ -11,7 +12,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/headgate/headgate/compare/protocol"
-	"github.com/headgate/headgate/routing"
 )
 
 // compareFlags are rules of comparison as they are written.
@@ -39,6 +39,12 @@ version's and B as the shadow's, and says where they disagree. It is what
 headgate does with pairs of captured answers. Either file may be compressed by
 gzip.
 
+Each protocol has its outputs: predictions or outputs of tfserving, the named
+outputs of openinference, the choices of openai. Of json all is compared, or what
+--prediction names. With auto the form of an answer tells, and --prediction means
+json. The first line says which it was and what was compared; members that were
+not compared, and paths at which there is nothing, are warned of.
+
 Numbers of which both are in [0, 1] may differ by 0.1. For others give a
 tolerance; without one they are compared exactly, and that is said. Labels must
 be the same, and so must texts, apart from white space. Order of members, 1 or
@@ -54,23 +60,23 @@ compared, the total variation of vectors, and 1 for what has no size.
 The exit code is 1 when they disagree, or cannot be compared: then comparable
 is false and the reason is told. It is 2 when a file cannot be opened.`,
 		Example: `  headgate compare v1.json v2.json
-  headgate compare --protocol json --prediction $.price --tolerance 2% v1.json v2.json -o json
+  headgate compare --prediction '$.items[*].price' --tolerance 2% v1.json v2.json -o json
   headgate compare --tolerance '$.outputs.score=0.05' --top-k '$.outputs.proba=1' v1.json v2.json`,
 		Args: exactly("A", "B"),
 	}
 	outputFlag(cmd, &output, "text")
 	flags.add(cmd)
 	cmd.RunE = func(_ *cobra.Command, args []string) error {
-		diff, err := flags.compare(args[0], args[1])
+		report, err := flags.compare(args[0], args[1])
 		if err != nil {
 			return err
 		}
 		if output == "json" {
-			err = p.printJSON(diff)
+			err = p.printJSON(report)
 		} else {
-			p.printDiff(diff)
+			p.printReport(report)
 		}
-		if err == nil && !diff.Agree {
+		if err == nil && !report.Agree {
 			return exitf(exitNo, "")
 		}
 		return err
@@ -82,7 +88,7 @@ func (c *compareFlags) add(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.SortFlags = false
 	f.StringVar(&c.protocol, "protocol", "auto", "`P`: auto, json, openinference, tfserving or openai")
-	f.StringArrayVar(&c.predictions, "prediction", nil, "`PATH` of the prediction in plain JSON (default: all of it)")
+	f.StringArrayVar(&c.predictions, "prediction", nil, "`PATH` of the prediction in json (default: all of it)")
 	for _, r := range []struct{ name, usage string }{
 		{"tolerance", "`[PATH=]T`: numbers may differ by T, or by T% of A's"},
 		{"threshold", "`[PATH=]T`: numbers must be on the same side of T"},
@@ -113,18 +119,10 @@ func (v *ruleValue) Set(s string) error {
 }
 
 // compare reads and compares two files.
-func (c *compareFlags) compare(stable, shadow string) (*protocol.Diff, error) {
-	options := protocol.Options{Protocol: protocol.Protocol(c.protocol)}
-	for _, s := range c.predictions {
-		path, err := routing.ParsePath(s)
-		if err != nil {
-			return nil, usagef("--prediction %s: %v", s, err)
-		}
-		options.Paths = append(options.Paths, path)
-	}
-	reader, err := protocol.NewReader(options)
+func (c *compareFlags) compare(stable, shadow string) (*protocol.Report, error) {
+	reader, err := c.reader()
 	if err != nil {
-		return nil, usagef("--%v", err)
+		return nil, err
 	}
 	rules, err := c.merged()
 	if err != nil {
@@ -142,7 +140,29 @@ func (c *compareFlags) compare(stable, shadow string) (*protocol.Diff, error) {
 	if err != nil {
 		return nil, err
 	}
-	return protocol.Pair(reader, comparer, a, b), nil
+	return protocol.Explain(reader, comparer, a, b), nil
+}
+
+func (c *compareFlags) reader() (*protocol.Reader, error) {
+	options := protocol.Options{Protocol: protocol.Protocol(c.protocol)}
+	for _, s := range c.predictions {
+		path, err := protocol.ParsePattern(s)
+		if err != nil {
+			return nil, usagef("--prediction %s: %v", s, err)
+		}
+		options.Paths = append(options.Paths, path)
+	}
+	if len(options.Paths) > 0 && options.Protocol == protocol.Auto {
+		options.Protocol = protocol.JSON
+	}
+	reader, err := protocol.NewReader(options)
+	if err != nil {
+		return nil, usagef("--%v", err)
+	}
+	if len(options.Paths) > 0 && options.Protocol != protocol.JSON {
+		return nil, usagef("--prediction %s: belongs to --protocol json; %s has its own outputs", options.Paths[0], options.Protocol)
+	}
+	return reader, nil
 }
 
 // maxAnswerFile is more than is read of an answer, so that one of more bytes is
@@ -250,32 +270,74 @@ func (f *ruleFlag) set(r *protocol.Rule, value string) error {
 	return nil
 }
 
-// printDiff prints a comparison for people.
-func (p *program) printDiff(d *protocol.Diff) {
-	if !d.Comparable {
-		p.stdout.printf("not comparable: %s\n", plain(d.Reason))
-		return
+// printReport prints a comparison for people.
+func (p *program) printReport(r *protocol.Report) {
+	switch {
+	case !r.Comparable:
+		p.stdout.printf("not comparable: %s\n", plain(r.Reason))
+	case r.Agree:
+		p.stdout.printf("agree; difference %s; %s\n", shownDifference(r.Difference), compared(r))
+	default:
+		p.stdout.printf("disagree in %s; difference %s; %s\n", count(len(r.Differences)+r.More, "place"), shownDifference(r.Difference), compared(r))
 	}
-	if d.Agree {
-		p.stdout.printf("agree; difference %g\n", d.Difference)
-	} else {
-		p.stdout.printf("disagree in %s; difference %g\n", count(len(d.Differences)+d.More, "place"), d.Difference)
+	for i := range r.Differences {
+		p.stdout.printf("  %s\n", shownPlace(&r.Differences[i]))
 	}
-	for i := range d.Differences {
-		one := &d.Differences[i]
-		p.stdout.printf("  %s: %s: %s | %s\n", plain(one.Path), one.Kind, shownValue(one.Stable), shownValue(one.Shadow))
+	if r.More > 0 {
+		p.stdout.printf("  and %d more\n", r.More)
 	}
-	if d.More > 0 {
-		p.stdout.printf("  and %d more\n", d.More)
-	}
-	for _, path := range d.WithoutTolerance {
+	for _, path := range r.WithoutTolerance {
 		p.stderr.printf("headgate: %s: compared exactly, for want of a tolerance: --tolerance '%s=1%%'\n", plain(path), plain(path))
+	}
+	for _, path := range r.NotCompared {
+		p.stderr.printf("headgate: %s: not compared: is no output of %s; --protocol json compares it\n", plain(path), r.Protocol)
+	}
+	for _, path := range r.Unused {
+		p.stderr.printf("headgate: %s: neither answer has it in what is compared; the flag has no effect\n", plain(path))
 	}
 }
 
-func shownValue(value []byte) string {
-	if value == nil {
-		return "nothing"
+// compared says what was compared: "as json: $.price".
+func compared(r *protocol.Report) string {
+	text := "as " + string(r.Protocol)
+	if r.Shadow != "" {
+		text += " and " + string(r.Shadow)
 	}
-	return plain(string(value))
+	const most = 5
+	outputs := make([]string, 0, most)
+	for i, path := range r.Outputs {
+		if path == "$" {
+			path = "all of it"
+		}
+		if i == most {
+			path = fmt.Sprintf("and %d more", len(r.Outputs)-most)
+		}
+		if outputs = append(outputs, plain(path)); i == most {
+			break
+		}
+	}
+	if len(outputs) > 0 {
+		text += ": " + strings.Join(outputs, ", ")
+	}
+	return text
+}
+
+// shownDifference writes a difference without the last digits, which are those
+// of binary fractions.
+func shownDifference(d float64) string {
+	if d == math.MaxFloat64 {
+		return "not finite"
+	}
+	return strconv.FormatFloat(d, 'g', 12, 64)
+}
+
+func shownPlace(d *protocol.Difference) string {
+	at := plain(d.Path) + ": "
+	switch {
+	case d.Stable == nil && d.Shadow != nil:
+		return at + "only in shadow: " + plain(string(d.Shadow))
+	case d.Shadow == nil && d.Stable != nil:
+		return at + "only in stable: " + plain(string(d.Stable))
+	}
+	return at + string(d.Kind) + ": " + plain(string(d.Stable)) + " | " + plain(string(d.Shadow))
 }

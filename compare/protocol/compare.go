@@ -413,6 +413,10 @@ func integerDistance(a, b []byte) float64 {
 func Pair(r *Reader, c *Comparer, stable, shadow *Answer) *Diff {
 	p, errP := r.Read(stable)
 	q, errQ := r.Read(shadow)
+	return c.pair(p, q, errP, errQ)
+}
+
+func (c *Comparer) pair(p, q *Prediction, errP, errQ error) *Diff {
 	if errors.Join(errP, errQ) != nil {
 		return NotComparable(errP, errQ)
 	}

@@ -60,16 +60,20 @@ type Difference struct {
 
 // MarshalJSON gives the form that scripts rely on. Difference is null for a
 // pair that is not comparable.
-func (d *Diff) MarshalJSON() ([]byte, error) {
-	form := struct {
-		Agree            bool         `json:"agree"`
-		Comparable       bool         `json:"comparable"`
-		Reason           string       `json:"reason,omitempty"`
-		Difference       *float64     `json:"difference"`
-		Differences      []Difference `json:"differences"`
-		More             int          `json:"more,omitempty"`
-		WithoutTolerance []string     `json:"without_tolerance,omitempty"`
-	}{Agree: d.Agree, Comparable: d.Comparable, Reason: d.Reason, Differences: d.Differences,
+func (d *Diff) MarshalJSON() ([]byte, error) { return json.Marshal(d.form()) }
+
+type diffForm struct {
+	Agree            bool         `json:"agree"`
+	Comparable       bool         `json:"comparable"`
+	Reason           string       `json:"reason,omitempty"`
+	Difference       *float64     `json:"difference"`
+	Differences      []Difference `json:"differences"`
+	More             int          `json:"more,omitempty"`
+	WithoutTolerance []string     `json:"without_tolerance,omitempty"`
+}
+
+func (d *Diff) form() diffForm {
+	form := diffForm{Agree: d.Agree, Comparable: d.Comparable, Reason: d.Reason, Differences: d.Differences,
 		More: d.More, WithoutTolerance: d.WithoutTolerance}
 	if d.Comparable {
 		form.Difference = &d.Difference
@@ -77,7 +81,7 @@ func (d *Diff) MarshalJSON() ([]byte, error) {
 	if form.Differences == nil {
 		form.Differences = []Difference{}
 	}
-	return json.Marshal(form)
+	return form
 }
 
 // NotComparable returns the result for a pair of which an answer could not be

@@ -3,6 +3,7 @@ package protocol
 import (
 	"errors"
 	"fmt"
+	"iter"
 	"strings"
 
 	"github.com/headgate/headgate/routing"
@@ -134,4 +135,42 @@ func (p Pattern) wildcards() (n int) {
 		}
 	}
 	return n
+}
+
+// places goes over the values at the places of a pattern. The path is good
+// until the next one.
+func (d *document) places(p Pattern) iter.Seq2[routing.Path, int] {
+	return func(yield func(routing.Path, int) bool) {
+		d.place(make(routing.Path, 0, len(p.steps)), 0, p.steps, yield)
+	}
+}
+
+func (d *document) place(path routing.Path, i int, steps []step, yield func(routing.Path, int) bool) bool {
+	if len(steps) == 0 {
+		return yield(path, i)
+	}
+	s, rest := steps[0], steps[1:]
+	if !s.any {
+		j := d.element(i, s.Index)
+		if s.Name != "" {
+			j = d.member(i, s.Name)
+		}
+		return j < 0 || d.place(append(path, s.Segment), j, rest, yield)
+	}
+	if d.nodes[i].kind == kindObject {
+		for _, f := range d.fields(i) {
+			if !d.place(append(path, routing.Segment{Name: f.name}), f.value, rest, yield) {
+				return false
+			}
+		}
+		return true
+	}
+	n := 0
+	for j := range d.kids(i) {
+		if !d.place(append(path, routing.Segment{Index: n}), j, rest, yield) {
+			return false
+		}
+		n++
+	}
+	return true
 }

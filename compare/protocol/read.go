@@ -31,8 +31,8 @@ type Options struct {
 	// Paths are where the prediction is in an answer of plain JSON. With none
 	// all of it is the prediction, but for what names the answer and the model:
 	// see the package's README. Other protocols know their places by themselves.
-	// In Auto an answer that has the first path is read as plain JSON.
-	Paths  []routing.Path
+	// In Auto an answer that has a place of the first one is read as plain JSON.
+	Paths  []Pattern
 	Limits Limits
 }
 
@@ -158,8 +158,10 @@ func (r *Reader) streamed(a *Answer, body []byte) bool {
 
 // detect tells by the form of an answer which protocol it has.
 func (r *Reader) detect(doc *document) Protocol {
-	if len(r.options.Paths) > 0 && doc.at(0, r.options.Paths[0]) >= 0 {
-		return JSON
+	if len(r.options.Paths) > 0 {
+		for range doc.places(r.options.Paths[0]) {
+			return JSON
+		}
 	}
 	outputs := doc.member(0, "outputs")
 	switch {
@@ -195,34 +197,22 @@ func failure(doc *document) (message string, failed bool) {
 	return short(text), true
 }
 
-// at returns the node at a path below i, -1 when there is none.
-func (d *document) at(i int, path routing.Path) int {
-	for _, s := range path {
-		if s.Name != "" {
-			i = d.member(i, s.Name)
-		} else {
-			i = d.element(i, s.Index)
-		}
-		if i < 0 {
-			return -1
-		}
-	}
-	return i
-}
-
-func (p *Prediction) readJSON(doc *document, paths []routing.Path) error {
+func (p *Prediction) readJSON(doc *document, paths []Pattern) error {
 	if len(paths) == 0 {
 		p.add(output{doc: doc, all: true})
 		return nil
 	}
-	found := false
-	for _, path := range paths {
-		if i := doc.at(0, path); i >= 0 {
-			found = true
-			p.add(output{path: path, doc: doc, node: i})
+	found := map[string]bool{}
+	for _, pattern := range paths {
+		for path, i := range doc.places(pattern) {
+			if len(paths) > 1 && found[path.String()] {
+				continue
+			}
+			found[path.String()] = true
+			p.add(output{path: slices.Clone(path), doc: doc, node: i})
 		}
 	}
-	if !found {
+	if len(found) == 0 {
 		return unreadable(ReasonProtocol, "%s: is not in the answer", paths[0])
 	}
 	return nil

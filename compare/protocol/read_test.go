@@ -13,7 +13,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/headgate/headgate/compare/protocol"
-	"github.com/headgate/headgate/routing"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew and remove those without a sample")
@@ -124,14 +123,10 @@ func compareGolden(t *testing.T, golden string, shown any) {
 	}
 }
 
-func paths(t testing.TB, texts ...string) (paths []routing.Path) {
+func paths(t testing.TB, texts ...string) (paths []protocol.Pattern) {
 	t.Helper()
 	for _, text := range texts {
-		path, err := routing.ParsePath(text)
-		if err != nil {
-			t.Fatal(err)
-		}
-		paths = append(paths, path)
+		paths = append(paths, pattern(t, text))
 	}
 	return paths
 }
@@ -205,6 +200,10 @@ func TestRead(t *testing.T) {
 		{"a number", protocol.Options{Paths: paths(t, "$.prediction")}, body(`{"prediction":0.5,"predictions":[1]}`), []string{"json", "$.prediction = 0.5"}},
 		{"two places, one not there", protocol.Options{Protocol: protocol.JSON, Paths: paths(t, "$.a", "$.b[1].c")}, body(`{"b":[0,{"c":"x"}]}`), []string{"json", `$.b[1].c = "x"`}},
 		{"no place", protocol.Options{Protocol: protocol.JSON, Paths: paths(t, "$.a")}, body(`{"error":"x"}`), []string{"protocol: $.a: is not in the answer"}},
+		{"every element", protocol.Options{Paths: paths(t, "$.predictions[*].score")}, body(`{"predictions":[{"score":1,"id":7},{"id":8},{"score":2}]}`),
+			[]string{"json", "$.predictions[0].score = 1", "$.predictions[2].score = 2"}},
+		{"every member, and one of them", protocol.Options{Paths: paths(t, "$.p.*", "$.p.a")}, body(`{"p":{"b":1,"a":2,"c":null}}`), []string{"json", "$.p.a = 2", "$.p.b = 1"}},
+		{"every member of a number", protocol.Options{Protocol: protocol.JSON, Paths: paths(t, "$.p[*]")}, body(`{"p":1}`), []string{"protocol: $.p[*]: is not in the answer"}},
 		{"a place that is not there means another protocol", protocol.Options{Paths: paths(t, "$.a")}, body(`{"predictions":[1]}`), []string{"tfserving", "$.predictions[0] = 1"}},
 		{"a scalar", protocol.Options{}, body(` -0.25e1 `), []string{"json", "$ = -2.5"}},
 		{"columns", protocol.Options{}, body(`{"outputs":{"classes":[1,2],"scores":[[0.1],[0.2]]}}`),
