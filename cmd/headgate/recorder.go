@@ -97,7 +97,7 @@ func (r *recorder) record(b compare.Recorded) {
 	of.trial, of.keyed = *b.Trial, b.Keyed
 	if of.next == nil {
 		of.next = &simulate.Interval{
-			Step: b.Trial.Step, Share: b.Trial.Share, Control: b.Trial.Control, Since: b.Trial.Since,
+			Step: b.Trial.Step, Share: b.Trial.Share, Shadow: b.Trial.Shadow, Control: b.Trial.Control, Since: b.Trial.Since,
 			Gap: b.Gap, Batch: compare.Batch{Late: b.Batch.Late}, Slow: slices.Clone(b.Slow),
 		}
 		of.began = b.Batch.To
@@ -113,7 +113,7 @@ func (r *recorder) record(b compare.Recorded) {
 // continues tells whether a batch belongs to the interval.
 func (of *recording) continues(b *compare.Recorded) bool {
 	i := of.next
-	return i.Step == b.Trial.Step && i.Share == b.Trial.Share && i.Control == b.Trial.Control &&
+	return i.Step == b.Trial.Step && i.Share == b.Trial.Share && i.Shadow == b.Trial.Shadow && i.Control == b.Trial.Control &&
 		i.Since.Equal(b.Trial.Since) && i.Batch.Late == b.Batch.Late && slices.Equal(i.Slow, b.Slow) &&
 		of.trial.Policy == b.Trial.Policy
 }

@@ -183,7 +183,7 @@ func (j *judged) look(t *tally, s span) {
 // interval is what the last look was given, as a server would record it.
 func (j *judged) interval(t *routing.Trial) *Interval {
 	out := &Interval{
-		Step: t.Step, Share: t.Share, Control: t.Control, Since: t.Since, Gap: j.lost,
+		Step: t.Step, Share: t.Share, Shadow: t.Shadow, Control: t.Control, Since: t.Since, Gap: j.lost,
 		Batch: j.batch, Slow: slices.Clone(j.first.limits),
 	}
 	out.Batch.To = begins.Add(j.now)

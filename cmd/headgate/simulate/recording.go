@@ -85,6 +85,7 @@ func (h *Header) steps() []routing.Step {
 type Interval struct {
 	Step    int
 	Share   routing.Share
+	Shadow  routing.Share // of the requests of which the candidate got copies, instead of users
 	Control routing.Control
 	Since   time.Time // when the share was in force everywhere; zero: not yet
 	Gap     bool      // telemetry was lost: the batch is not all
@@ -107,6 +108,7 @@ type intervalLine struct {
 	To            time.Time     `json:"to"`
 	Step          int           `json:"step"`
 	Share         routing.Share `json:"share"`
+	Shadow        routing.Share `json:"shadow,omitempty"`
 	ControlMirror bool          `json:"control_mirror,omitempty"`
 	ControlShare  routing.Share `json:"control_share,omitempty"`
 	Since         *time.Time    `json:"since,omitempty"`
@@ -153,7 +155,7 @@ func AppendWriter(w io.Writer) *Writer { return &Writer{w: w, salt: rand.Uint64(
 // Write adds an interval.
 func (w *Writer) Write(i *Interval) error {
 	line := intervalLine{
-		To: i.Batch.To.Round(0).UTC(), Step: i.Step, Share: i.Share,
+		To: i.Batch.To.Round(0).UTC(), Step: i.Step, Share: i.Share, Shadow: i.Shadow,
 		ControlMirror: i.Control.Mirror, ControlShare: i.Control.Share,
 		Gap: i.Gap, Late: i.Batch.Late, Slow: i.Slow, Did: i.Did,
 		Candidate: w.arm(&i.Batch.Candidate), Stable: w.arm(&i.Batch.Stable),
@@ -312,11 +314,11 @@ func (l *intervalLine) interval(h *Header) (*Interval, error) {
 		return nil, errors.New("to: is missing")
 	case l.Step < 0 || l.Step >= len(h.Steps):
 		return nil, fmt.Errorf("step: %d: must be from 0 to %d", l.Step, len(h.Steps)-1)
-	case l.Share > routing.Whole || l.ControlShare > routing.Whole:
+	case max(l.Share, l.Shadow, l.ControlShare) > routing.Whole:
 		return nil, errors.New("share: must be at most the whole")
 	}
 	out := &Interval{
-		Step: l.Step, Share: l.Share, Control: routing.Control{Mirror: l.ControlMirror, Share: l.ControlShare},
+		Step: l.Step, Share: l.Share, Shadow: l.Shadow, Control: routing.Control{Mirror: l.ControlMirror, Share: l.ControlShare},
 		Gap: l.Gap, Slow: l.Slow, Did: l.Did,
 		Batch: compare.Batch{To: l.To, Late: l.Late},
 	}

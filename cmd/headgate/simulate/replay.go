@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"slices"
 	"strings"
 	"time"
 
@@ -27,7 +28,12 @@ type Replayed struct {
 	Did   string        `json:"did"` // kind of the last deed; empty: it goes on
 	// Told is until when there is something to tell: a way back that did not
 	// happen ends it.
-	Told   time.Time `json:"told_until"`
+	Told time.Time `json:"told_until"`
+	// Ended says that the recording was over before this policy's rollout was,
+	// which stood in Step then.
+	Ended  bool      `json:"recording_ended"`
+	Step   int       `json:"step"`  // the last that was told of, from 0
+	Steps  int       `json:"steps"` // in all
 	Events []Event   `json:"events"` // in order
 	// Limits are what the recording cannot tell about this policy.
 	Limits []string          `json:"limits"`
@@ -40,6 +46,8 @@ type Event struct {
 	Step int       `json:"step"` // of the recording
 	What string    `json:"what"` // did | would | verdict | note
 	Text string    `json:"text"`
+	// Minor ones come with every step: a gate that waits for its first requests.
+	Minor bool `json:"minor,omitempty"`
 }
 
 // The values of Event.What.
@@ -62,6 +70,10 @@ type replay struct {
 	acked bool
 	said  map[string]verdict // by gate
 	limit map[string]bool
+	near  map[int]bool // gates whose recorded threshold was noted to be another
+	// Of the candidate's requests those where a gate asks which users were slow,
+	// and of them those where that was not recorded.
+	asked, unknown uint64
 }
 
 // Replay runs the real judge and the real state machine, under the policy of a
@@ -72,7 +84,7 @@ type replay struct {
 // along with it, and both are noted. After a way back that did not happen
 // nothing more is told.
 func Replay(r *Reader, model *routing.Model) (*Replayed, error) {
-	p := &replay{r: r, said: map[string]verdict{}, limit: map[string]bool{}}
+	p := &replay{r: r, said: map[string]verdict{}, limit: map[string]bool{}, near: map[int]bool{}}
 	h := &r.Header
 	p.out = &Replayed{
 		Model: h.Model, Rollout: h.Rollout, Stable: h.Stable, Candidate: h.Candidate,
@@ -97,7 +109,26 @@ func Replay(r *Reader, model *routing.Model) (*Replayed, error) {
 	if p.m == nil {
 		return nil, errors.New("the recording has no interval")
 	}
+	p.end()
 	return p.out, p.rest()
+}
+
+// end tells what is known when the recording or the policy's rollout is over.
+func (p *replay) end() {
+	r := &p.m.state.Rollout
+	p.out.Step, p.out.Steps = min(r.Step, len(p.model.Steps)-1), len(p.model.Steps)
+	if p.out.Ended = p.m.state.Running(); p.out.Ended {
+		p.event(WhatNote, "the recording ends here; this policy would still wait%s", p.waits())
+	}
+	const all = "which users were slow was not recorded"
+	switch {
+	case p.unknown == 0:
+	case p.unknown == p.asked:
+		p.cannot(all + ": latency gates cannot be shown to be broken")
+	case p.unknown > p.asked/20:
+		p.cannot(fmt.Sprintf("%s for %d of %d requests of the candidate: latency gates may be shown to be broken later than they were",
+			all, p.unknown, p.asked))
+	}
 }
 
 // adapt takes the policy of the model, and its steps where they are the
@@ -106,7 +137,7 @@ func (p *replay) adapt(model *routing.Model) {
 	m, steps := *model, p.r.Header.steps()
 	same := len(m.Steps) == len(steps)
 	for i := range steps {
-		same = same && m.Steps[i].Share == steps[i].Share && m.Steps[i].Control == steps[i].Control
+		same = same && m.Steps[i].Kind == steps[i].Kind && m.Steps[i].Share == steps[i].Share && m.Steps[i].Control == steps[i].Control
 	}
 	if !same {
 		p.cannot("the steps of the file have other shares than the recorded ones: the recorded steps are used")
@@ -125,7 +156,7 @@ func (p *replay) cannot(what string) {
 }
 
 func (p *replay) event(what, format string, args ...any) {
-	p.out.Events = append(p.out.Events, Event{p.out.Told, p.now.Step, what, fmt.Sprintf(format, args...)})
+	p.out.Events = append(p.out.Events, Event{Time: p.out.Told, Step: p.now.Step, What: what, Text: fmt.Sprintf(format, args...)})
 }
 
 // begin starts the rollout with the first interval.
@@ -150,7 +181,7 @@ func (p *replay) watch(i *Interval) routing.Trial {
 	h := &p.r.Header
 	return routing.Trial{
 		Model: h.Model, Rollout: h.Rollout, Step: i.Step, Steps: len(h.Steps), Stable: h.Stable, Candidate: h.Candidate,
-		Share: i.Share, Control: i.Control, Since: i.Since, Policy: &p.model.Policy,
+		Share: i.Share, Shadow: i.Shadow, Control: i.Control, Since: i.Since, Policy: &p.model.Policy,
 	}
 }
 
@@ -176,8 +207,23 @@ func (p *replay) interval(i *Interval) error {
 	for _, d := range i.Did {
 		p.out.Did = d.Kind
 		p.event(WhatDid, "%s", told(d.Kind, d.Actor, d.Reason))
+		if d.Kind == rollout.KindCompleted && p.step() >= i.Step {
+			if err := p.completed(); err != nil {
+				return err
+			}
+		}
 	}
 	return nil
+}
+
+// completed says to the policy's rollout that every Envoy has what the recorded
+// one ended with. A rollout that is over as soon as that is so has no interval
+// in which it is.
+func (p *replay) completed() error {
+	before, at := p.m.state.Phase, p.step()
+	err := p.feed(rollout.Delivered{Acknowledged: true})
+	p.moved(before, at)
+	return err
 }
 
 func told(kind, actor, reason string) string {
@@ -241,7 +287,7 @@ func (p *replay) decide(i *Interval) error {
 		// It waits for the recording to have its share. What breaks is broken.
 		found.Step = p.m.state.Rollout.Step
 	}
-	before, at := p.m.state, p.step()
+	before, at := p.m.state.Phase, p.step()
 	if err := p.feed(rollout.Judged{Judgement: found}); err != nil {
 		return err
 	}
@@ -257,16 +303,26 @@ func (p *replay) decide(i *Interval) error {
 			return err
 		}
 	}
-	p.out.Would = p.m.state.Phase
-	switch now := p.m.state; {
-	case now.Phase == rollout.PhaseRolledBack && before.Phase != now.Phase:
+	p.moved(before, at)
+	return nil
+}
+
+// moved tells of what the policy's rollout did, which was in another phase and
+// step.
+func (p *replay) moved(before rollout.Phase, at int) {
+	now := &p.m.state
+	p.out.Would = now.Phase
+	switch {
+	case now.Phase == rollout.PhaseRolledBack && before != now.Phase:
 		p.event(WhatWould, "roll back: %s", now.Cause.Reason)
-	case now.Phase == rollout.PhaseCompleted && before.Phase != now.Phase:
+	case now.Phase == rollout.PhaseCompleted && before != now.Phase:
 		p.event(WhatWould, "complete")
-	case p.step() > at:
+	case p.step() == at:
+	case now.Rollout.Promoted:
+		p.event(WhatWould, "give everyone to the candidate")
+	default:
 		p.event(WhatWould, "go on to step %d of %d", p.step()+1, len(p.r.Header.Steps))
 	}
-	return nil
 }
 
 // verdicts tells of the gates that say something new.
@@ -288,7 +344,15 @@ func (p *replay) verdicts(findings []routing.Finding) {
 			text += ": " + f.Text
 		}
 		p.event(WhatVerdict, "%s", text)
+		p.out.Events[len(p.out.Events)-1].Minor = said.minor()
 	}
+}
+
+// minor tells whether a verdict comes with every step: a gate waits for what it
+// judges by.
+func (v verdict) minor() bool {
+	return v.verdict == routing.VerdictWaiting &&
+		(v.reason == routing.ReasonNotAcknowledged || v.reason == routing.ReasonNoTraffic || v.reason == routing.ReasonNoEvidence)
 }
 
 func (p *replay) feed(e rollout.Event) error { return p.m.feed(e, p.at) }
@@ -306,7 +370,7 @@ func (p *replay) rest() error {
 		p.out.To = next.Batch.To
 		for _, d := range next.Did {
 			p.out.Did = d.Kind
-			p.out.Events = append(p.out.Events, Event{next.Batch.To, next.Step, WhatDid, told(d.Kind, d.Actor, d.Reason)})
+			p.out.Events = append(p.out.Events, Event{Time: next.Batch.To, Step: next.Step, What: WhatDid, Text: told(d.Kind, d.Actor, d.Reason)})
 		}
 	}
 }
@@ -314,8 +378,12 @@ func (p *replay) rest() error {
 // slow gives each gate the users that were slow by the recorded threshold which
 // is nearest to its own.
 func (p *replay) slow(i *Interval) {
+	if !p.r.Header.Keyed {
+		return // requests count, and their latencies were recorded
+	}
 	_, wanted := p.trial.Epoch()
 	have := i.Slow
+	p.count(wanted, i)
 	for arm, a := range []*compare.Arm{&i.Batch.Candidate, &i.Batch.Stable} {
 		counted := a.FirstSlow
 		a.FirstSlow = make([]uint64, len(wanted))
@@ -333,13 +401,27 @@ func (p *replay) slow(i *Interval) {
 				}
 			}
 			if best < 0 {
-				p.cannot("which users were slow was not recorded: latency gates cannot be shown to be broken")
 				continue
 			}
-			if distance > 0.02 && arm == candidate {
+			if distance > 0.02 && arm == candidate && !p.near[gate] {
+				p.near[gate] = true
 				p.cannot(fmt.Sprintf("users were recorded as slow above %.3gs, nearest to the %.3gs that this policy asks for", have[best], limit))
 			}
 			a.FirstSlow[gate] = counted[best]
 		}
+	}
+}
+
+// count counts the requests of an interval of which it is asked which users were
+// slow.
+func (p *replay) count(wanted []float64, i *Interval) {
+	positive := func(limit float64) bool { return limit > 0 }
+	if !slices.ContainsFunc(wanted, positive) {
+		return
+	}
+	n := i.Batch.Candidate.Drawn
+	p.asked += n
+	if !slices.ContainsFunc(i.Slow, positive) {
+		p.unknown += n
 	}
 }

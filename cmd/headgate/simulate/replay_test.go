@@ -120,6 +120,75 @@ func TestReplayOfOtherPolicies(t *testing.T) {
 	}
 }
 
+// TestReplayToTheEnd completes, when the recorded rollout did and the policy
+// keeps up, and says where the recording ends when it does not.
+func TestReplayToTheEnd(t *testing.T) {
+	for name, last := range map[string]string{"at once": "{traffic: 100%}", "watched": "{traffic: 100%, for: 10m, control: 5%}"} {
+		s := scenario(t, strings.NewReplacer("{traffic: 100%}", last, "errors: 6%", "errors: 0.5%", "50%, for: 1h", "50%, for: 20m").Replace(harmAfter))
+		end, recording := recorded(t, s)
+		if end.end != EndPromoted {
+			t.Fatalf("%s: the recorded run ended %s", name, end.end)
+		}
+		got := replayOf(t, recording, s.Model)
+		if got.Would != rollout.PhaseCompleted || got.Did != rollout.KindCompleted || got.Ended || first(got, WhatWould, "complete") < 0 {
+			t.Errorf("%s: recorded was %q, the same policy would be %q", name, got.Did, got.Would)
+		}
+		for _, e := range got.Events {
+			if strings.Contains(e.Text, "step 4") || e.What == WhatNote {
+				t.Errorf("%s: %s: %s", name, e.What, e.Text)
+			}
+		}
+		patient := *s.Model
+		patient.Steps = append([]routing.Step{}, patient.Steps...)
+		patient.Steps[2].Hold, patient.Steps[2].For = last == "{traffic: 100%}", 2*time.Hour
+		if patient.Steps[2].Hold {
+			patient.Steps[2].For = 0
+		}
+		if got := replayOf(t, recording, &patient); !got.Ended || got.Step != 2 || first(got, WhatNote, "the recording ends here") < 0 {
+			t.Errorf("%s: a last step that is longer: ended %v in step %d", name, got.Ended, got.Step)
+		}
+	}
+}
+
+// TestReplayWithoutSlowUsers says that latency gates cannot be shown only when it
+// is so.
+func TestReplayWithoutSlowUsers(t *testing.T) {
+	s := scenario(t, harmAfter)
+	_, recording := recorded(t, s)
+	for name, c := range map[string]struct {
+		edit  func(h *Header, i *Interval, n int)
+		limit string
+	}{
+		"never":         {func(_ *Header, i *Interval, _ int) { i.Slow = nil }, "cannot be shown to be broken"},
+		"half":          {func(_ *Header, i *Interval, n int) { i.Slow = i.Slow[:len(i.Slow)*(n%2)] }, " requests of the candidate: latency gates may be shown"},
+		"at first not":  {func(_ *Header, i *Interval, n int) { i.Slow = i.Slow[:len(i.Slow)*min(n, 1)] }, ""},
+		"without a key": {func(h *Header, i *Interval, _ int) { h.Keyed, i.Slow = false, nil }, ""},
+	} {
+		r, err := NewReader(bytes.NewReader(recording))
+		if err != nil {
+			t.Fatal(err)
+		}
+		header := r.Header
+		c.edit(&header, &Interval{}, 1)
+		var file bytes.Buffer
+		w, err := NewWriter(&file, header)
+		for n := 0; err == nil; n++ {
+			var i *Interval
+			if i, err = r.Next(); err == nil {
+				c.edit(&Header{}, i, n)
+				err = w.Write(i)
+			}
+		}
+		if !errors.Is(err, io.EOF) {
+			t.Fatal(err)
+		}
+		got := replayOf(t, file.Bytes(), s.Model)
+		if limits := strings.Join(got.Limits, "\n"); !strings.Contains(limits, c.limit) || (c.limit == "") != (limits == "") {
+			t.Errorf("%s: the limits are %q", name, limits)
+		}
+	}
+}
+
 // first is when the first such event is; negative: there is none.
 func first(r *Replayed, what, begins string) time.Duration {
 	for _, e := range r.Events {
@@ -133,7 +202,7 @@ func first(r *Replayed, what, begins string) time.Duration {
 // TestRecordingKeepsEverything writes an interval and reads it back.
 func TestRecordingKeepsEverything(t *testing.T) {
 	in := &Interval{
-		Step: 1, Share: 2_500, Control: routing.Control{Mirror: true, Share: 1_000}, Since: begins.Add(time.Second), Gap: true,
+		Step: 1, Share: 2_500, Shadow: 30, Control: routing.Control{Mirror: true, Share: 1_000}, Since: begins.Add(time.Second), Gap: true,
 		Slow: []float64{0, 0.4},
 		Did:  []Deed{{Kind: "paused", Actor: "cli", Reason: "a look"}},
 		Batch: compare.Batch{To: begins.Add(3 * time.Second), Late: true,
