@@ -202,11 +202,15 @@ type budget struct {
 }
 
 func (b *budget) reserve(n int64) bool {
-	if b.used.Add(n) > b.most {
-		b.used.Add(-n)
-		return false
+	for {
+		used := b.used.Load()
+		if used+n > b.most {
+			return false
+		}
+		if b.used.CompareAndSwap(used, used+n) {
+			return true
+		}
 	}
-	return true
 }
 
 func (b *budget) release(n int64) { b.used.Add(-n) }
