@@ -72,7 +72,7 @@ func TestExpireBySize(t *testing.T) {
 	path := file(t)
 	o := Options{MaxAge: -1, MaxBytes: 1 << 20}
 	s := openStore(t, path, o)
-	const n = 5000
+	const n = 3500
 	for i := range n {
 		add(t, s, i, true)
 	}
@@ -176,7 +176,7 @@ func TestConcurrentReaders(t *testing.T) {
 // The memory does not grow with what is stored. The whole of it, with a million,
 // is BenchmarkMillion.
 func TestMemoryIsFlat(t *testing.T) {
-	half, end := million(t, 12_000)
+	half, end := million(t, 6000)
 	if end > half+24<<20 {
 		t.Errorf("%d bytes of memory after half of the pairs, %d in the end", half, end)
 	}
