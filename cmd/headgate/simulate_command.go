@@ -28,6 +28,9 @@ type simulateFlags struct {
 	candFrom time.Duration
 	badErrs  string
 	badSlow  string
+	verbose  bool
+	interval time.Duration
+	failures int
 }
 
 // trafficFlags are the traffic of a model's file, or replace a scenario's.
@@ -92,6 +95,7 @@ judged by its gates.`,
 	f.StringVar(&o.badSlow, "candidate-latency", "", "`MEDIAN/P99` of the harmful candidate's answers")
 	f.DurationVar(&o.candFrom, "candidate-from", 0, "`TIME` into the rollout at which the harm begins")
 	f.StringVar(&o.replay, "replay", "", "`RECORDING` of a rollout to judge by the gates of FILE")
+	f.BoolVar(&o.verbose, "verbose", false, "of a recording, tell also of gates that wait for their first requests")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if o.replay != "" {
 			return p.replay(args[0], &o)

@@ -34,7 +34,7 @@ func (p *program) replay(file string, o *simulateFlags) error {
 		return p.printJSON(replayed)
 	}
 	var b strings.Builder
-	p.screen.replayed(&b, replayed)
+	p.screen.replayed(&b, replayed, o.verbose)
 	p.stdout.printf("%s", b.String())
 	return nil
 }
@@ -51,7 +51,7 @@ func replayed(recording *os.File, model *routing.Model) (*simulate.Replayed, err
 }
 
 // replayed writes side by side what was done and what would have been.
-func (s screen) replayed(w *strings.Builder, r *simulate.Replayed) {
+func (s screen) replayed(w *strings.Builder, r *simulate.Replayed, verbose bool) {
 	fmt.Fprintf(w, "%s rollout %d: %s %s %s, recorded from %s for %s\n", s.paint(bold, plain(r.Model)), r.Rollout,
 		plain(r.Stable), "→", plain(r.Candidate), r.From.UTC().Format("2006-01-02 15:04:05Z"), brief(r.To.Sub(r.From)))
 	w.WriteString("Shares are those that were recorded: what follows from other shares cannot be told.\n")
@@ -62,6 +62,9 @@ func (s screen) replayed(w *strings.Builder, r *simulate.Replayed) {
 	colours := map[string]string{simulate.WhatWould: bold, simulate.WhatNote: yellow, simulate.WhatVerdict: faint}
 	rows := make([][]cell, 0, len(r.Events))
 	for _, e := range r.Events {
+		if e.Minor && !verbose {
+			continue
+		}
 		rows = append(rows, []cell{
 			number(brief(e.Time.Sub(r.From))), number(fmt.Sprint(e.Step + 1)), text(e.What).in(colours[e.What]), text(oneLine(e.Text)),
 		})
@@ -75,7 +78,11 @@ func (s screen) replayed(w *strings.Builder, r *simulate.Replayed) {
 	if r.Did != "" {
 		did = strings.ReplaceAll(r.Did, "_", " ")
 	}
-	fmt.Fprintf(w, "\nRecorded: %s. This policy: %s.\n", did, strings.ReplaceAll(string(r.Would), "_", " "))
+	would := strings.ReplaceAll(string(r.Would), "_", " ")
+	if r.Ended {
+		would = fmt.Sprintf("in step %d of %d; the recording ends here", r.Step+1, r.Steps)
+	}
+	fmt.Fprintf(w, "\nRecorded: %s. This policy: %s.\n", did, would)
 }
 
 // fileError is an error without the operation, for people.

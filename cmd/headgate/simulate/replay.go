@@ -31,10 +31,10 @@ type Replayed struct {
 	Told time.Time `json:"told_until"`
 	// Ended says that the recording was over before this policy's rollout was,
 	// which stood in Step then.
-	Ended  bool      `json:"recording_ended"`
-	Step   int       `json:"step"`  // the last that was told of, from 0
-	Steps  int       `json:"steps"` // in all
-	Events []Event   `json:"events"` // in order
+	Ended  bool    `json:"recording_ended"`
+	Step   int     `json:"step"`   // the last that was told of, from 0
+	Steps  int     `json:"steps"`  // in all
+	Events []Event `json:"events"` // in order
 	// Limits are what the recording cannot tell about this policy.
 	Limits []string          `json:"limits"`
 	Gates  []routing.Finding `json:"gates"` // the last findings
@@ -242,6 +242,7 @@ func told(kind, actor, reason string) string {
 func (p *replay) follow(i *Interval) error {
 	for p.m.state.Running() && p.step() < i.Step {
 		p.event(WhatNote, "the recording goes on to step %d; this policy would still wait%s", i.Step+1, p.waits())
+		p.acked = false
 		if err := p.feed(rollout.Command{Model: p.model.Name, Action: rollout.ActionSkip, Actor: "recording"}); err != nil {
 			return err
 		}
@@ -312,6 +313,9 @@ func (p *replay) decide(i *Interval) error {
 func (p *replay) moved(before rollout.Phase, at int) {
 	now := &p.m.state
 	p.out.Would = now.Phase
+	if p.step() != at {
+		p.acked = false // the next step's share is not in force yet
+	}
 	switch {
 	case now.Phase == rollout.PhaseRolledBack && before != now.Phase:
 		p.event(WhatWould, "roll back: %s", now.Cause.Reason)
