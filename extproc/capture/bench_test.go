@@ -30,7 +30,7 @@ type noop struct {
 func (n *noop) Process(s extprocv3.ExternalProcessor_ProcessServer) error {
 	var in extprocv3.ProcessingRequest
 	for {
-		if err := s.RecvMsg(&in); err != nil {
+		if s.RecvMsg(&in) != nil {
 			return nil
 		}
 		if in.GetResponseBody().GetEndOfStream() {

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
 	"github.com/headgate/headgate/compare/pair"
 	"github.com/headgate/headgate/envoy/envoytest"
 	"github.com/headgate/headgate/extproc"

@@ -209,7 +209,7 @@ func TestIllCaptureServer(t *testing.T) {
 			return illServer(t, func(s extprocv3.ExternalProcessor_ProcessServer) error {
 				for {
 					if _, err := s.Recv(); err != nil {
-						return nil
+						return err
 					}
 					select {
 					case <-time.After(100 * time.Millisecond):
@@ -225,7 +225,7 @@ func TestIllCaptureServer(t *testing.T) {
 			return illServer(t, func(s extprocv3.ExternalProcessor_ProcessServer) error {
 				for {
 					if _, err := s.Recv(); err != nil {
-						return nil
+						return err
 					}
 					_ = s.Send(&extprocv3.ProcessingResponse{Response: &extprocv3.ProcessingResponse_ImmediateResponse{
 						ImmediateResponse: &extprocv3.ImmediateResponse{Body: []byte("no")},

@@ -134,7 +134,7 @@ func (s *Service) work(ctx context.Context) {
 // give puts pairs where the Sink's workers find them.
 func (s *Service) give(pairs []*pair.Pair) {
 	for _, p := range pairs {
-		s.put(item{pair: p, held: int64(p.Exchange.Size() + p.Shadow.Size())})
+		s.put(item{pair: p, held: int64(p.Size())})
 	}
 }
 
