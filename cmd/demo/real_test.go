@@ -44,7 +44,7 @@ func TestScenesOnEnvoy(t *testing.T) {
 	}{
 		// Limits that are sooner shown to be kept, and that a busy machine keeps.
 		{"a better version", "1", lenient, []string{
-			`error_rate 0% vs 0%.*: safe\n.*step 2 of 4: 25% of the users to v2\.0\.0`,
+			`error_rate 0%.*: safe\n(?:.*\n)*?.*step 2 of 4: 25% of the users to v2\.0\.0`,
 			`step 4 of 4: 100% of the users to v2\.0\.0`,
 			`v2\.0\.0 serves everyone`,
 			`requests sent +\d{3,}\n`,
