@@ -71,8 +71,13 @@
 // [routing.HeaderVersion] is the version that it is sent to. It goes to the
 // cluster "churn/v2.0.0/mirror", whose endpoint is the internal listener of the
 // same name; from there the route "churn/mirror" leads to the cluster
-// "churn/v2.0.0", with the model's tries and timeouts. Filters that are to see
-// both bodies of a pair belong into that listener, and into the first one.
+// "churn/v2.0.0", with the model's tries and timeouts.
+//
+// With a [routing.Capture] both listeners send what they see of the captured
+// requests to the cluster "headgate_capture", by an ext_proc filter that waits
+// for nothing. Each captured request has [routing.HeaderPair], an id of Envoy's
+// that its copies carry, and only copies with it are captured. Without a capture
+// in the plan a model's routes and listeners are as if there were none.
 //
 // Copies of one version that are under way at a time are bounded by
 // Options.MirrorRequests. What is too much is answered in Envoy by 503 and the

@@ -60,5 +60,9 @@ func (x *Exchange) Size() int { return overhead + cap(x.Request.Body) + x.Primar
 // Size returns the bytes that the body takes, and something for the rest.
 func (a *Answer) Size() int { return overhead + cap(a.Body) }
 
+// Size returns the bytes that all bodies of the pair take, and something for the
+// rest.
+func (p *Pair) Size() int { return p.Exchange.Size() + p.Shadow.Size() }
+
 // overhead is what an exchange or an answer costs without its bodies, in bytes.
 const overhead = 512

@@ -30,8 +30,8 @@ type noop struct {
 func (n *noop) Process(s extprocv3.ExternalProcessor_ProcessServer) error {
 	var in extprocv3.ProcessingRequest
 	for {
-		if s.RecvMsg(&in) != nil {
-			return nil
+		if err := s.RecvMsg(&in); err != nil {
+			return err
 		}
 		if in.GetResponseBody().GetEndOfStream() {
 			n.ended.Add(1)

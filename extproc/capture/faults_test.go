@@ -197,6 +197,7 @@ func (p *proxy) peak() string {
 
 // Whatever the capture service does, users do not notice.
 func TestIllCaptureServer(t *testing.T) {
+	t.Parallel()
 	for name, server := range map[string]func(t *testing.T) string{
 		"absent": closedPort,
 		"deaf":   deaf,
@@ -236,13 +237,14 @@ func TestIllCaptureServer(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := newProxy(t, server(t), behind(t, sized), []string{behind(t, sized)}, nil)
-			p.fine(p.use(8, 2*time.Second, 300<<10, 300<<10))
+			p.fine(p.use(8, time.Second, 300<<10, 300<<10))
 		})
 	}
 }
 
 // Whatever a shadow does, users do not notice, and the pair says it.
 func TestIllShadow(t *testing.T) {
+	t.Parallel()            // one of them waits for 10 s
 	var never chan struct{} // of each test its own
 	wait := func(r *http.Request, d time.Duration) {
 		select {
