@@ -3,9 +3,7 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"math/rand/v2"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -31,6 +29,7 @@ type simulateFlags struct {
 	verbose  bool
 	interval time.Duration
 	failures int
+	limited  bool // failures was given
 }
 
 // trafficFlags are the traffic of a model's file, or replace a scenario's.
@@ -54,7 +53,9 @@ func (p *program) simulateCommand() *cobra.Command {
 how often a healthy candidate would be sent back, how often a bad one would be
 promoted, and how long each takes. The judge and the state machine are those of
 the server. Beside them, on the same traffic, are the rules of Argo Rollouts and
-Flagger, and a test of significance that is repeated every minute.
+Flagger, and a test of significance that is repeated every minute. --interval and
+--failure-limit set them up as somebody would who knows how few requests there
+are.
 
 FILE is a scenario: a rollout in the language of models' files, or model: with
 the name of such a file, and what the traffic is (see the examples in
@@ -88,6 +89,8 @@ judged by its gates.`,
 	f.IntVar(&o.runs, "runs", 1000, "`N` runs of each of the two worlds")
 	f.Uint64Var(&o.seed, "seed", 0, "`S` gives the same result again (default: a new one)")
 	f.StringSliceVar(&o.rules, "rules", nil, "`NAMES` of the rules: "+strings.Join(simulate.RuleNames(), ", ")+" (default: all)")
+	f.DurationVar(&o.interval, "interval", 0, "`TIME` between two measurements of the other rules, in whole minutes (default: 1m)")
+	f.IntVar(&o.failures, "failure-limit", 0, "`N` failed measurements that argo-rollouts bears, and with which flagger goes back (default: 0 and 5)")
 	f.DurationVar(&o.every, "every", 0, "`TIME` between two looks of the judge (default: 1s, less often where nothing changes)")
 	outputFlag(cmd, &o.output, "table")
 	o.traffic.add(cmd)
@@ -100,6 +103,7 @@ judged by its gates.`,
 		if o.replay != "" {
 			return p.replay(args[0], &o)
 		}
+		o.limited = cmd.Flags().Changed("failure-limit")
 		if !cmd.Flags().Changed("seed") {
 			o.seed = uint64(rand.Uint32())
 		}
@@ -117,13 +121,17 @@ func (p *program) simulate(ctx context.Context, file string, o *simulateFlags) e
 	if o.every != 0 && o.every < time.Second {
 		return usagef("--every: %v: must be at least 1s", o.every)
 	}
+	settings, err := o.settings()
+	if err != nil {
+		return err
+	}
 	s, err := simulate.Load(file, o.adjust)
 	if err != nil {
 		return scenarioError(err)
 	}
 	progress, clear := p.runsDone()
 	result, err := simulate.Run(ctx, s, simulate.Options{
-		Runs: o.runs, Seed: o.seed, Rules: o.rules, Every: o.every, Progress: progress,
+		Runs: o.runs, Seed: o.seed, Rules: o.rules, Every: o.every, Settings: settings, Progress: progress,
 	})
 	clear()
 	switch {
@@ -138,6 +146,21 @@ func (p *program) simulate(ctx context.Context, file string, o *simulateFlags) e
 	p.screen.simulation(&b, s, result)
 	p.stdout.printf("%s", b.String())
 	return nil
+}
+
+// settings are those of the other rules.
+func (o *simulateFlags) settings() (simulate.Settings, error) {
+	out := simulate.Settings{Interval: o.interval}
+	if o.interval < 0 || o.interval%time.Minute != 0 || o.interval > 24*time.Hour {
+		return out, usagef("--interval: %v: must be whole minutes, at most 24h", o.interval)
+	}
+	if o.failures < 0 || o.failures > 1000 {
+		return out, usagef("--failure-limit: %d: must be from 0 to 1000", o.failures)
+	}
+	if o.limited {
+		out.FailureLimit = &o.failures
+	}
+	return out, nil
 }
 
 // scenarioError makes every mistake of a file a line of its own.
@@ -212,90 +235,4 @@ func (p *program) runsDone() (func(done, all int), func()) {
 			p.stderr.printf("\r%d of %d runs", done, all)
 		}
 	}, func() { p.stderr.printf("\r\x1b[K") }
-}
-
-// simulation writes what was shown, for people.
-func (s screen) simulation(w *strings.Builder, scenario *simulate.Scenario, r *simulate.Result) {
-	fmt.Fprintf(w, "%s runs of each world, seed %d. Promised: false rollback %s, false promotion %s.\n",
-		s.paint(bold, strconv.Itoa(r.Runs)), r.Seed, percent(100*r.FalseRollback), percent(100*r.FalsePromotion))
-	switch {
-	case scenario.Candidate == scenario.Stable:
-		w.WriteString("No harmful candidate is described: only the healthy world is there.\n")
-	case len(r.Breaks) == 0:
-		w.WriteString(s.paint(yellow, "The harmful candidate breaks no gate: to promote it is right.") + "\n")
-	default:
-		w.WriteString("The harmful candidate breaks " + strings.Join(r.Breaks, ", ") + ".\n")
-	}
-	if len(r.HealthyBreaks) > 0 {
-		w.WriteString(s.paint(yellow, "Stable itself breaks "+strings.Join(r.HealthyBreaks, ", ")+".") + "\n")
-	}
-	w.WriteByte('\n')
-	rows := make([][]cell, 0, len(r.Rules))
-	for i := range r.Rules {
-		rows = append(rows, simulationRow(&r.Rules[i], r))
-	}
-	s.table(w, "", []string{"RULE", "FALSE ROLLBACK", "DONE IN", "OPEN", "FALSE PROMOTION", "BACK IN", "99 % IN", "OPEN"}, rows)
-	w.WriteByte('\n')
-	w.WriteString(s.paint(faint, `In parentheses: 95 % intervals. DONE IN, BACK IN: medians, of healthy runs that were promoted and from
-the first harm on. OPEN: neither promoted nor back when the time was over, or paused.`) + "\n")
-	for i := range r.Rules {
-		w.WriteString(s.paint(faint, r.Rules[i].Rule+": "+r.Rules[i].About) + "\n")
-	}
-}
-
-func simulationRow(rule *simulate.RuleResult, r *simulate.Result) []cell {
-	return []cell{
-		text(rule.Rule),
-		promised(rule.FalseRollback, rule.FalseRollbackLow, rule.FalseRollbackHigh, r.FalseRollback),
-		number(took(rule.MedianSecondsToPromotion)),
-		number(undecided(&rule.Healthy, r.Runs)),
-		promised(rule.FalsePromotion, rule.FalsePromotionLow, rule.FalsePromotionHigh, r.FalsePromotion),
-		number(took(rule.MedianSecondsToRollback)),
-		number(took(rule.P99SecondsToRollback)),
-		number(undecided(&rule.Harmful, r.Runs)),
-	}
-}
-
-// promised is a part with its interval, red when it is surely more than was
-// promised.
-func promised(got, low, high *float64, promise float64) cell {
-	if got == nil {
-		return number("-")
-	}
-	c := number(fmt.Sprintf("%s (%.3g-%.3g)", percent(100**got), 100**low, 100**high))
-	switch {
-	case *low > promise:
-		return c.in(red)
-	case *got <= promise:
-		return c.in(green)
-	}
-	return c
-}
-
-func took(s *float64) string {
-	if s == nil {
-		return "-"
-	}
-	return brief(time.Duration(*s * float64(time.Second)))
-}
-
-// brief is a duration with two of its units.
-func brief(d time.Duration) string {
-	switch {
-	case d >= 24*time.Hour:
-		return fmt.Sprintf("%dd%dh", d/(24*time.Hour), d%(24*time.Hour)/time.Hour)
-	case d >= time.Hour:
-		return fmt.Sprintf("%dh%02dm", d/time.Hour, d%time.Hour/time.Minute)
-	case d >= time.Minute:
-		return fmt.Sprintf("%dm%02ds", d/time.Minute, d%time.Minute/time.Second)
-	}
-	return fmt.Sprintf("%ds", d/time.Second)
-}
-
-func undecided(e *simulate.Ends, runs int) string {
-	n := e.Paused + e.Waiting
-	if n == 0 {
-		return "0%"
-	}
-	return percent(100 * float64(n) / float64(runs))
 }

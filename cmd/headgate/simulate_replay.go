@@ -71,9 +71,9 @@ func (s screen) replayed(w *strings.Builder, r *simulate.Replayed, verbose bool)
 	}
 	if len(rows) == 0 {
 		w.WriteString("Nothing happened, and nothing would have.\n")
-		return
+	} else {
+		s.table(w, "", []string{"AFTER", "STEP", "", "WHAT"}, rows)
 	}
-	s.table(w, "", []string{"AFTER", "STEP", "", "WHAT"}, rows)
 	did := "it goes on"
 	if r.Did != "" {
 		did = strings.ReplaceAll(r.Did, "_", " ")
