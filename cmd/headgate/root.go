@@ -95,9 +95,9 @@ func (p *program) root() *cobra.Command {
 		Long: `headgate moves traffic from one version of a model to the next, step by step,
 and back when it has to. It is an xDS control plane for Envoy, with a journal.
 
-Start it with run (Envoy is a child of it) or serve (Envoys connect to it). All
-other commands but validate, simulate, compare, schema and bootstrap ask a
-headgate that runs.`,
+Start it with run (Envoy is a child of it) or serve (Envoys connect to it). These
+need no headgate that runs: validate, simulate, compare, schema, bootstrap,
+version, and plan with a file and --rate. All other commands ask one.`,
 		Example: `  headgate validate models/
   headgate run --config models/ --state .headgate
   headgate status churn --watch
