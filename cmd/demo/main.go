@@ -52,6 +52,9 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr *os
 		say(stderr, "demo: %v", err)
 		return exitUsage
 	}
+	if o.check {
+		return exitFine
+	}
 	return playAll(ctx, o, stdout, stderr)
 }
 
@@ -70,6 +73,7 @@ type options struct {
 	rate     float64       // requests a second
 	keep     bool          // the folder, after the end
 	stay     bool          // go on after the end, until interrupted
+	check    bool          // nothing but the options
 }
 
 func parse(args []string, stderr io.Writer) (options, error) {
@@ -89,6 +93,7 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	f.Float64Var(&o.rate, "rate", 400, "requests a second")
 	f.BoolVar(&o.keep, "keep", false, "keep the folder with configuration, state and logs")
 	f.BoolVar(&o.stay, "stay", false, "go on after the last scene, until Ctrl-C, to try things by hand")
+	f.BoolVar(&o.check, "check", false, "refuse wrong options, and do nothing else")
 	if err := f.Parse(args); err != nil {
 		return o, err
 	}

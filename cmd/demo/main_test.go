@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"flag"
+	"fmt"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -15,7 +16,9 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/headgate/headgate/cmd/demo/model"
 	"github.com/headgate/headgate/cmd/demo/server"
+	"github.com/headgate/headgate/cmd/demo/traffic"
 	"github.com/headgate/headgate/routing"
 	"github.com/headgate/headgate/routing/config"
 	"github.com/headgate/headgate/routing/rollout"
@@ -312,5 +315,65 @@ func TestNews(t *testing.T) {
 				t.Errorf("stage %q since %s, want %q since %s", got, began, tc.stage, at)
 			}
 		})
+	}
+}
+
+// What is suggested is what was not played.
+func TestSuggestions(t *testing.T) {
+	const always = "  make demo SCENE=1 ARGS=--stay  goes on until Ctrl-C, with commands to try\n" +
+		"  cmd/demo/example               the same by hand: two models and headgate\n"
+	want := "What to try next:\n" +
+		"  make demo SCENE=1              a better model takes over\n" +
+		"  make demo SCENE=2              a v2 that fails some requests\n" + always
+	if diff := cmp.Diff(want, suggestions(scenes[2:])); diff != "" {
+		t.Errorf("after scene 3 (-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff("What to try next:\n"+always, suggestions(scenes)); diff != "" {
+		t.Errorf("after all (-want +got):\n%s", diff)
+	}
+}
+
+// A command line is refused before anything is fetched or started for it.
+func TestCheck(t *testing.T) {
+	if code, stdout, stderr := demo(t, "--check", "--headgate", os.Args[0], "--scene", "3"); code != exitFine || stdout+stderr != "" {
+		t.Errorf("exit code %d: %s%s", code, stdout, stderr)
+	}
+	code, _, stderr := demo(t, "--check", "--headgate", os.Args[0], "--scene", "9")
+	if want := fmt.Sprintf("demo: --scene %q: must be numbers from 1 to %d like 1,2, or all", "9", len(scenes)); code != exitUsage || stderr != want {
+		t.Errorf("exit code %d: %s", code, stderr)
+	}
+}
+
+// The example's README has the commands that its configuration is for, and a
+// request that the models understand.
+func TestExampleByHand(t *testing.T) {
+	read := func(name string) string {
+		content, err := os.ReadFile(filepath.Join("example", name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(content)
+	}
+	readme, file := read("README.md"), read("tumor.yaml")
+	for line := range strings.Lines(file) {
+		if command, ok := strings.CutPrefix(line, "#   "); ok && !strings.Contains(readme, "\n"+command) {
+			t.Errorf("README.md does not have %s", command)
+		}
+	}
+	for _, want := range regexp.MustCompile(`127\.0\.0\.1:\d+`).FindAllString(file, -1) {
+		if !strings.Contains(readme, want) {
+			t.Errorf("README.md does not have %s", want)
+		}
+	}
+	data, err := model.Load()
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, err := traffic.Body(data.Features, data.HeldOut[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(want)+"\n", read("request.json")); diff != "" {
+		t.Errorf("request.json (-want +got):\n%s", diff)
 	}
 }

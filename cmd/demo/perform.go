@@ -58,7 +58,7 @@ func playAll(ctx context.Context, o options, stdout, stderr *os.File) int {
 		shown.Print(strings.Join(lines, "\n") + "\n")
 	}
 	if code == exitFine && !o.stay {
-		shown.Print(suggestions + "  " + o.headgate + " --help")
+		shown.Print(suggestions(o.scenes) + "  " + o.headgate + " --help")
 	}
 	return code
 }
@@ -284,9 +284,17 @@ func lastLines(path string, n int) string {
 	return "  " + strings.Join(lines[max(0, len(lines)-n):], "\n  ")
 }
 
-// suggestions say what to try next.
-const suggestions = `What to try next:
-  make demo SCENE=3              a v2 with slow answers
-  make demo SCENE=1 ARGS=--stay  goes on until Ctrl-C, with commands to try
-  cmd/demo/example               the same by hand: two models and headgate
-`
+// suggestions say what to try next: the scenes that were not played, and more.
+func suggestions(played []scene) string {
+	var b strings.Builder
+	b.WriteString("What to try next:\n")
+	line := func(what, why string) { fmt.Fprintf(&b, "  %-29s  %s\n", what, why) }
+	for _, s := range scenes {
+		if !slices.ContainsFunc(played, func(p scene) bool { return p.number == s.number }) {
+			line(fmt.Sprintf("make demo SCENE=%d", s.number), s.title)
+		}
+	}
+	line("make demo SCENE=1 ARGS=--stay", "goes on until Ctrl-C, with commands to try")
+	line("cmd/demo/example", "the same by hand: two models and headgate")
+	return b.String()
+}

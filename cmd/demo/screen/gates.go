@@ -98,6 +98,9 @@ func verdictColour(f *routing.Finding) string {
 // figures tells the estimate and its interval. A gate that waits for something
 // else than evidence says for what.
 func figures(f *routing.Finding) string {
+	if f.Reason == routing.ReasonNotMeasurable && f.Bound != routing.BoundMax && !f.HardRule {
+		return "nobody to compare" // everyone has the candidate
+	}
 	if f.Verdict == routing.VerdictWaiting && f.Reason != routing.ReasonNoEvidence {
 		return strings.ReplaceAll(string(f.Reason), "_", " ")
 	}

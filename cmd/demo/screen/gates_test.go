@@ -108,25 +108,27 @@ func TestLimit(t *testing.T) {
 
 func TestFigures(t *testing.T) {
 	for want, f := range map[string]routing.Finding{
-		"":                 {Verdict: routing.VerdictWaiting, Reason: routing.ReasonNoEvidence},
-		"0.75% (0.05–1)":   {Verdict: routing.VerdictSafe, Unit: routing.UnitRate, Estimate: ptr(0.0075), Low: ptr(0.0005), High: ptr(0.01)},
-		"telemetry gap":    {Verdict: routing.VerdictWaiting, Reason: routing.ReasonTelemetryGap, Estimate: ptr(1)},
-		"1.3% (0.2–4.4)":   {Verdict: routing.VerdictSafe, Unit: routing.UnitRate, Estimate: ptr(0.0131), Low: ptr(0.00204), High: ptr(0.0441)},
-		"12% (0–100)":      {Verdict: routing.VerdictSafe, Unit: routing.UnitRate, Estimate: ptr(0.1234), Low: ptr(0), High: ptr(1)},
-		"+7.1pp (-0.5–14)": {Verdict: routing.VerdictSafe, Unit: routing.UnitPoints, Estimate: ptr(0.0714), Low: ptr(-0.005), High: ptr(0.14)},
-		"0pp (-1–1)":       {Verdict: routing.VerdictSafe, Unit: routing.UnitPoints, Estimate: ptr(-0.000001), Low: ptr(-0.01), High: ptr(0.01)},
-		"1s (900ms–1.1)":   {Verdict: routing.VerdictSafe, Unit: routing.UnitSeconds, Estimate: ptr(0.9996), Low: ptr(0.9), High: ptr(1.1)},
-		"402ms (2.9–405)":  {Verdict: routing.VerdictSafe, Unit: routing.UnitSeconds, Estimate: ptr(0.4021), Low: ptr(0.00291), High: ptr(0.405)},
-		"910ms (430–)":     {Verdict: routing.VerdictWaiting, Reason: routing.ReasonNoEvidence, Unit: routing.UnitSeconds, Estimate: ptr(0.91), Low: ptr(0.43)},
-		"2.1ms":            {Verdict: routing.VerdictSafe, Unit: routing.UnitSeconds, Estimate: ptr(0.0021)},
-		"+10% (-10–20)":    {Verdict: routing.VerdictSafe, Unit: routing.UnitRatio, Estimate: ptr(1.1), Low: ptr(0.9), High: ptr(1.2)},
-		"15s (30ms–60)":    {Verdict: routing.VerdictSafe, Unit: routing.UnitSeconds, Estimate: ptr(15.21), Low: ptr(0.03), High: ptr(60.1)},
-		"no traffic":       {Verdict: routing.VerdictWaiting, Reason: routing.ReasonNoTraffic},
-		"baseline ill":     {Verdict: routing.VerdictWaiting, Reason: routing.ReasonBaselineIll},
-		"not acknowledged": {Verdict: routing.VerdictWaiting, Reason: routing.ReasonNotAcknowledged},
-		"3 (1–9)":          {Verdict: routing.VerdictSafe, Unit: routing.UnitCount, Estimate: ptr(3), Low: ptr(1), High: ptr(9)},
+		"":                  {Verdict: routing.VerdictWaiting, Reason: routing.ReasonNoEvidence},
+		"0.75% (0.05–1)":    {Verdict: routing.VerdictSafe, Unit: routing.UnitRate, Estimate: ptr(0.0075), Low: ptr(0.0005), High: ptr(0.01)},
+		"telemetry gap":     {Verdict: routing.VerdictWaiting, Reason: routing.ReasonTelemetryGap, Estimate: ptr(1)},
+		"1.3% (0.2–4.4)":    {Verdict: routing.VerdictSafe, Unit: routing.UnitRate, Estimate: ptr(0.0131), Low: ptr(0.00204), High: ptr(0.0441)},
+		"12% (0–100)":       {Verdict: routing.VerdictSafe, Unit: routing.UnitRate, Estimate: ptr(0.1234), Low: ptr(0), High: ptr(1)},
+		"+7.1pp (-0.5–14)":  {Verdict: routing.VerdictSafe, Unit: routing.UnitPoints, Estimate: ptr(0.0714), Low: ptr(-0.005), High: ptr(0.14)},
+		"0pp (-1–1)":        {Verdict: routing.VerdictSafe, Unit: routing.UnitPoints, Estimate: ptr(-0.000001), Low: ptr(-0.01), High: ptr(0.01)},
+		"1s (900ms–1.1)":    {Verdict: routing.VerdictSafe, Unit: routing.UnitSeconds, Estimate: ptr(0.9996), Low: ptr(0.9), High: ptr(1.1)},
+		"402ms (2.9–405)":   {Verdict: routing.VerdictSafe, Unit: routing.UnitSeconds, Estimate: ptr(0.4021), Low: ptr(0.00291), High: ptr(0.405)},
+		"910ms (430–)":      {Verdict: routing.VerdictWaiting, Reason: routing.ReasonNoEvidence, Unit: routing.UnitSeconds, Estimate: ptr(0.91), Low: ptr(0.43)},
+		"2.1ms":             {Verdict: routing.VerdictSafe, Unit: routing.UnitSeconds, Estimate: ptr(0.0021)},
+		"+10% (-10–20)":     {Verdict: routing.VerdictSafe, Unit: routing.UnitRatio, Estimate: ptr(1.1), Low: ptr(0.9), High: ptr(1.2)},
+		"15s (30ms–60)":     {Verdict: routing.VerdictSafe, Unit: routing.UnitSeconds, Estimate: ptr(15.21), Low: ptr(0.03), High: ptr(60.1)},
+		"no traffic":        {Verdict: routing.VerdictWaiting, Reason: routing.ReasonNoTraffic},
+		"not measurable":    {Verdict: routing.VerdictWaiting, Reason: routing.ReasonNotMeasurable, Bound: routing.BoundMax},
+		"nobody to compare": {Verdict: routing.VerdictWaiting, Reason: routing.ReasonNotMeasurable, Bound: routing.BoundMaxIncrease},
+		"baseline ill":      {Verdict: routing.VerdictWaiting, Reason: routing.ReasonBaselineIll},
+		"not acknowledged":  {Verdict: routing.VerdictWaiting, Reason: routing.ReasonNotAcknowledged},
+		"3 (1–9)":           {Verdict: routing.VerdictSafe, Unit: routing.UnitCount, Estimate: ptr(3), Low: ptr(1), High: ptr(9)},
 	} {
-		if got := figures(&f); got != want {
+		if got := figures(&f); got != want || utf8.RuneCountInString(cut(got, figuresWidth)) < utf8.RuneCountInString(want) {
 			t.Errorf("%q, want %q", got, want)
 		}
 	}
