@@ -66,7 +66,10 @@ var actions = []action{
 	},
 	{
 		name: rollout.ActionResume, short: "Go on after a pause",
-		long:    "resume lets the step of MODEL go on where pause stopped it.",
+		long: `resume lets the step of MODEL go on where it was paused. After a pause by a gate of
+on_breach: pause it overrules that gate: until the rollout ends no step waits for
+it, and it pauses no more. Other gates and hard rules act as before. After a pause
+by at_most the step waits for its gates for as long again.`,
 		example: `  headgate resume churn`,
 		reached: stepRuns, undone: in(rollout.PhaseRolledBack, rollout.PhaseBlocked),
 	},

@@ -76,6 +76,7 @@ func TestCommandLines(t *testing.T) {
 		{"envoys-help", "envoys --help"},
 		{"status-help", "status --help"},
 		{"run-help", "run --help"},
+		{"history-help", "history --help"},
 		{"promote-help", "promote --help"},
 		{"status", "status --admin {admin}"},
 		{"status-model", "status churn --admin {admin}"},

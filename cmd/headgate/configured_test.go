@@ -67,12 +67,14 @@ func TestWatchIsQuiet(t *testing.T) {
 		fn   func(*admin.Model)
 		same bool
 	}{
-		"the clock":  {func(m *admin.Model) { m.StepEnds = minus(time.Hour) }, true},
-		"a count":    {func(m *admin.Model) { m.Versions[0].Requests++ }, true},
-		"the phase":  {func(m *admin.Model) { m.Phase = "paused" }, false},
-		"the weight": {func(m *admin.Model) { m.Versions[0].Wanted = 1 }, false},
-		"the answer": {func(m *admin.Model) { m.Versions[0].Endpoints = admin.Unreachable }, false},
-		"the reason": {func(m *admin.Model) { m.Reason = "another" }, false},
+		"the clock":       {func(m *admin.Model) { m.StepEnds = minus(time.Hour) }, true},
+		"a count":         {func(m *admin.Model) { m.Versions[0].Requests++ }, true},
+		"the phase":       {func(m *admin.Model) { m.Phase = "paused" }, false},
+		"the weight":      {func(m *admin.Model) { m.Versions[0].Wanted = 1 }, false},
+		"the answer":      {func(m *admin.Model) { m.Versions[0].Endpoints = admin.Unreachable }, false},
+		"the reason":      {func(m *admin.Model) { m.Reason = "another" }, false},
+		"the last minute": {func(m *admin.Model) { m.Versions[0].LastMinute.Requests++ }, true},
+		"the deadline":    {func(m *admin.Model) { m.StepTimesOut = minus(-time.Hour) }, true},
 	} {
 		if got := change(tc.fn) == base; got != tc.same {
 			t.Errorf("%s: same %t, want %t", name, got, tc.same)
@@ -83,7 +85,39 @@ func TestWatchIsQuiet(t *testing.T) {
 	if matter([]admin.Model{a}, "", true) != matter([]admin.Model{b}, "", true) {
 		t.Error("the minutes that a step has run are taken for a change")
 	}
+	judged := func(fn func(*admin.Model)) string {
+		m := judgedModel(noon)
+		fn(&m)
+		return matter([]admin.Model{m}, "", false)
+	}
+	gates := judged(func(*admin.Model) {})
+	for name, fn := range map[string]func(*admin.Model){
+		"numbers of gates": func(m *admin.Model) {
+			for i := range m.Gates {
+				g := &m.Gates[i]
+				g.N, g.Needed, g.Estimate, g.Low, g.High, g.Text = g.N+1, g.Needed+1, f64(1), f64(2), nil, "other numbers"
+			}
+		},
+		"what a gate lacks":     reasoned("25% since 09:12 UTC, 42 of at least 60 min, waits for latency_p99: 3,191 of about 3,300 requests"),
+		"what it lacks is open": reasoned("25% since 09:12 UTC, 42 of at least 60 min, waits for latency_p99: 3,191 requests are not enough"),
+	} {
+		if judged(fn) != gates {
+			t.Errorf("%s: is taken for a change", name)
+		}
+	}
+	const broken = "25% since 09:12 UTC; latency_p99 1.2s vs 480ms, +151% (+120% to +190%) of 2,110 requests, limit +10%: broken, and overruled by ada"
+	const later = "25% since 09:12 UTC; latency_p99 980ms vs 0.481ms, +149.2% (at least +121%) of 2,231 requests, limit +10%: broken, shown at 09:20:01 UTC, and overruled by ada"
+	if judged(reasoned(broken)) != judged(reasoned(later)) || judged(reasoned(broken)) == gates {
+		t.Error("a gate that is broken: other numbers are taken for a change, or none")
+	}
+	if judged(func(m *admin.Model) { m.Gates[2].Verdict = "safe" }) == gates {
+		t.Error("a verdict is no change")
+	}
 	if matter(nil, "", true) == matter(nil, "the files are not in force", true) {
 		t.Error("a banner is no change")
 	}
+}
+
+func reasoned(reason string) func(*admin.Model) {
+	return func(m *admin.Model) { m.Reason = reason }
 }

@@ -172,7 +172,10 @@ func TestJudgeDoesWhatIsAsked(t *testing.T) {
 	if s := g.status(pause.name); s.Weights["v2"] != 50 {
 		t.Errorf("in the pause: %+v", s)
 	}
-	g.must("resume", pause.name, "--reason", "it is known") // and does not pause again in this step
+	if s := g.status(pause.name); !strings.Contains(s.Reason, "`headgate resume pause` goes on in spite of it") {
+		t.Errorf("the way out of the pause: %s", s.Reason)
+	}
+	g.must("resume", pause.name, "--reason", "it is known")
 
 	g.until(warn, "the next step", func(s rollout.Status) bool { return s.Step == 1 })
 	g.until(warn, "the warning", func(rollout.Status) bool { return g.event(warn, rollout.KindWarned).Actor == rollout.ActorJudge })
@@ -186,7 +189,8 @@ func TestJudgeDoesWhatIsAsked(t *testing.T) {
 		g.must("skip", c.name)
 		g.serving(c.name, "v2", 100)
 	}
-	if s := g.status(pause.name); s.Phase != rollout.PhaseProgressing || s.Step != 0 {
+	s := g.until(pause, "the next step, in spite of the gate", func(s rollout.Status) bool { return s.Step == 1 && finding(s, "error_rate", "").OverruledBy != "" })
+	if s.Phase != rollout.PhaseProgressing || s.Weights["v2"] != 100 {
 		t.Errorf("after a person resumed: %+v", s)
 	}
 	g.back(excess, "excess_errors")

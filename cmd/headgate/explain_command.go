@@ -35,13 +35,14 @@ what, and which numbers decided.
 
   VERDICT   safe    the limit is kept, shown for this step
             breach  the limit is broken, shown for this rollout
+                    (overruled: a person resumed in spite of it)
             else why neither is shown yet: no evidence (too few requests), no
             traffic, telemetry gap (records of an Envoy are missing), baseline ill
             (stable breaks the limit too), not acknowledged (the step's share is
             not in force everywhere), not measurable (not in this step); a hard
             rule that has nothing to say is quiet
   BETWEEN   the true value lies in between: an interval that may be looked at as
-            often as one likes
+            often as one likes; ≥ or ≤ where only one end is known yet
   REQUESTS  of the candidate, of about how many it takes
 
 With --key or --header it says which version a request would get by the present
@@ -147,7 +148,7 @@ func (s screen) explain(w *strings.Builder, e explanation, now time.Time) {
 	}
 	if len(m.Gates) > 0 {
 		w.WriteString("\n" + s.gateTitle(m.Status) + "\n")
-		s.gates(w, m.Gates, true)
+		s.gates(w, m.Status, true)
 		w.WriteString(s.paint(faint, "  "+promiseOf(m.Promise)) + "\n")
 	}
 	if len(m.Steps) > 0 {

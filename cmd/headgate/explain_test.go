@@ -5,6 +5,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/headgate/headgate/cmd/headgate/admin"
 	"github.com/headgate/headgate/routing"
 	"github.com/headgate/headgate/routing/rollout"
@@ -90,5 +92,82 @@ func TestAmounts(t *testing.T) {
 		if got := thousands(n); got != want {
 			t.Errorf("thousands(%d) = %q, want %q", n, got, want)
 		}
+	}
+}
+
+// TestGatesSayWhy looks at what is half known, overruled, or not measured.
+func TestGatesSayWhy(t *testing.T) {
+	m := rollout.Status{
+		Phase: rollout.PhaseProgressing, Stable: "v1", Candidate: "v2", Weights: map[string]float64{"v2": 100},
+		Gates: []routing.Finding{
+			{Metric: "latency_p99", Bound: routing.BoundMax, Limit: 0.5, Unit: routing.UnitSeconds, Verdict: routing.VerdictBreach,
+				OnBreach: routing.OnBreachPause, Low: number64(1.516), Estimate: number64(1.7), N: 900, OverruledBy: "ada\x1b"},
+			{Metric: "latency_p50", Bound: routing.BoundMax, Limit: 0.5, Unit: routing.UnitSeconds, Verdict: routing.VerdictSafe, High: number64(0.2), N: 900},
+			{Metric: "error_rate", Bound: routing.BoundMaxIncrease, Limit: 0.01, Unit: routing.UnitPoints, Verdict: routing.VerdictWaiting, Reason: routing.ReasonNotMeasurable},
+		},
+	}
+	draw := func() string {
+		var b strings.Builder
+		screen{}.gates(&b, m, false)
+		return b.String()
+	}
+	want := `  GATE         LIMIT      VERDICT            ESTIMATE  BETWEEN  REQUESTS
+  latency_p99  max 500ms  breach, overruled      1.7s  ≥ 1.52s       900
+  latency_p50  max 500ms  safe                      -  ≤ 200ms       900
+  error_rate   max +1pp   not measurable            -  -               0
+  not measurable: v2 serves everyone, so nobody is left to compare it with; control: 1% or control: mirror in its step changes that
+  overruled: latency_p99 by ada\x1b; no step of this rollout waits for it, and it pauses no more
+`
+	if diff := cmp.Diff(want, draw()); diff != "" {
+		t.Errorf("gates (-want +got):\n%s", diff)
+	}
+	m.Phase, m.Stable, m.Candidate = rollout.PhaseCompleted, "v2", ""
+	if !strings.Contains(draw(), "not measurable: v2 serves everyone") {
+		t.Errorf("after the rollout:\n%s", draw())
+	}
+	m.Phase, m.Candidate, m.Weights = rollout.PhaseProgressing, "v3", map[string]float64{"v3": 0, "v2": 100}
+	if strings.Contains(draw(), "not measurable: ") {
+		t.Errorf("while stable serves everyone:\n%s", draw())
+	}
+}
+
+// TestStepsSayWhatFollows looks at controls, and at steps that time out.
+func TestStepsSayWhatFollows(t *testing.T) {
+	ends := noon.Add(72 * time.Second)
+	m := rollout.Status{
+		Phase: rollout.PhaseProgressing, StepStarted: minus(5 * time.Minute), StepTimesOut: &ends, Step: 1,
+		Steps: []rollout.StepStatus{
+			{Kind: "shadow", Share: 10, For: "1h0m0s"},
+			{Kind: "traffic", Share: 25, For: "1m0s", AtMost: "6m12s", OnTimeout: routing.OnTimeoutPause},
+			{Kind: "traffic", Share: 100, For: "2h0m0s", AtMost: "24h0m0s", OnTimeout: routing.OnTimeoutPromote, Control: "5%"},
+			{Kind: "traffic", Share: 100, Control: "mirror 20%"},
+		},
+	}
+	draw := func() string {
+		var b strings.Builder
+		screen{}.steps(&b, m, noon)
+		return b.String()
+	}
+	want := `     STEP  KIND                 SHARE  FOR         AT MOST            STATE
+        1  shadow                 10%  1h          -                  done
+  >     2  traffic                25%  1m          6m12s, then pause  since 5m; pauses at 12:01:12 UTC unless the gates are safe
+        3  traffic   95% (5% control)  2h          24h, then promote
+        4  traffic  100% (mirror 20%)  until told  -
+`
+	if diff := cmp.Diff(want, draw()); diff != "" {
+		t.Errorf("steps (-want +got):\n%s", diff)
+	}
+	for step, want := range map[int]string{2: "goes on at 12:01 UTC safe or not"} {
+		if m.Step = step; !strings.Contains(draw(), want) {
+			t.Errorf("step %d:\n%s", step, draw())
+		}
+	}
+	m.Steps[2].OnTimeout = routing.OnTimeoutRollback
+	if !strings.Contains(draw(), "rolls back at 12:01 UTC unless the gates are safe") {
+		t.Error(draw())
+	}
+	m.Mode = routing.ModeObserve
+	if strings.Contains(draw(), "12:01") {
+		t.Error(draw())
 	}
 }

@@ -2,16 +2,19 @@ package main
 
 import (
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/headgate/headgate/compare"
 	"github.com/headgate/headgate/routing"
+	"github.com/headgate/headgate/routing/rollout"
 )
 
 // gates writes what each gate has shown. The interval is that of the present
 // step, and narrows as requests come. With words, each gate's sentence follows.
-func (s screen) gates(w *strings.Builder, findings []routing.Finding, words bool) {
+func (s screen) gates(w *strings.Builder, m rollout.Status, words bool) {
+	findings := m.Gates
 	header := []string{"GATE", "LIMIT", "VERDICT", "ESTIMATE", "BETWEEN", "REQUESTS"}
 	rows := make([][]cell, 0, len(findings))
 	for i := range findings {
@@ -22,11 +25,39 @@ func (s screen) gates(w *strings.Builder, findings []routing.Finding, words bool
 		})
 	}
 	s.table(w, "  ", header, rows)
+	for _, line := range gateNotes(m) {
+		w.WriteString(s.paint(faint, "  "+plain(line)) + "\n")
+	}
 	for i := range findings {
 		if f := &findings[i]; words && f.Text != "" {
 			w.WriteString("  " + s.paint(faint, "- ") + plain(f.Text) + "\n")
 		}
 	}
+}
+
+// gateNotes says what the table cannot: why gates have no numbers, and who went
+// on in spite of one.
+func gateNotes(m rollout.Status) []string {
+	var notes, overruled []string
+	compared := func(f routing.Finding) bool {
+		return f.Reason == routing.ReasonNotMeasurable && f.Bound != routing.BoundMax && !f.HardRule
+	}
+	everyone := m.Candidate
+	if m.Phase == rollout.PhaseCompleted {
+		everyone = m.Stable
+	}
+	if m.Weights[everyone] >= 100 && slices.ContainsFunc(m.Gates, compared) {
+		notes = append(notes, "not measurable: "+everyone+" serves everyone, so nobody is left to compare it with; control: 1% or control: mirror in its step changes that")
+	}
+	for i := range m.Gates {
+		if f := &m.Gates[i]; f.OverruledBy != "" {
+			overruled = append(overruled, f.Metric+" by "+f.OverruledBy)
+		}
+	}
+	if len(overruled) > 0 {
+		notes = append(notes, "overruled: "+strings.Join(overruled, ", ")+"; no step of this rollout waits for it, and it pauses no more")
+	}
+	return notes
 }
 
 // limitOf says what a gate allows: "max 1%", "max +0.5pp".
@@ -46,6 +77,9 @@ func verdict(f *routing.Finding) cell {
 	case routing.VerdictSafe:
 		return text("safe").in(green)
 	case routing.VerdictBreach:
+		if f.OverruledBy != "" {
+			return text("breach, overruled").in(yellow)
+		}
 		return text("breach").in(red)
 	}
 	word := string(f.Verdict)
@@ -64,10 +98,15 @@ func verdict(f *routing.Finding) cell {
 
 // between is the interval in which the true value lies.
 func between(f *routing.Finding) string {
-	if f.Low == nil || f.High == nil {
-		return "-"
+	switch {
+	case f.Low != nil && f.High != nil:
+		return amount(f, *f.Low) + " to " + amount(f, *f.High)
+	case f.Low != nil:
+		return "≥ " + amount(f, *f.Low)
+	case f.High != nil:
+		return "≤ " + amount(f, *f.High)
 	}
-	return amount(f, *f.Low) + " to " + amount(f, *f.High)
+	return "-"
 }
 
 // evidence is how many requests there are, and how many it will take about.

@@ -25,8 +25,16 @@ func (p *program) historyCommand() *cobra.Command {
 		Long: `history shows the newest records of MODEL in the journal: who did what, when and why.
 
 BY is the name of a token, or without tokens "cli" with the user who typed the
-command, "api" for other clients; "config" is an edited file, "timer" the end of
-a step.`,
+command, "api" for other clients. Without a person it is
+
+  config  an edited file
+  timer   the time of a step: for, or at_most
+  judge   what gates and hard rules have shown
+  probe   the answer of an endpoint of the candidate, without which it gets nobody
+  envoy   an acknowledgement: every Envoy has the weights; or what Envoys hold
+
+SEQ counts the records of all models, and those that only keep how long a step
+has run, which are not shown: numbers that are missing here are theirs.`,
 		Example:           "  headgate history churn\n  headgate history churn --limit 500 -o json",
 		Args:              exactly("MODEL"),
 		ValidArgsFunction: p.completeModel,

@@ -37,9 +37,11 @@ such model, or no configuration is in force.
 Steps are counted from 1; step in -o json counts from 0. The time of a step runs
 only while every Envoy has its share and nobody has paused it.
 
+AT MOST is how long a step waits for its gates, and what follows then.
+
 With --watch it goes on: on a terminal it redraws, elsewhere it prints when
-something but the clock and the counters has changed; with -o json one line each
-time, for counters too.`,
+something but the clock and the counters has changed, like a verdict; with
+-o json one line each time, for counters too.`,
 		Example: `  headgate status
   headgate status churn --watch
   headgate status churn -o json | jq .weights`,

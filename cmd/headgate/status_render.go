@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/headgate/headgate/cmd/headgate/admin"
+	"github.com/headgate/headgate/routing"
 	"github.com/headgate/headgate/routing/rollout"
 )
 
@@ -121,7 +122,7 @@ func (s screen) model(w *strings.Builder, m admin.Model, now time.Time) {
 	}
 	if len(m.Gates) > 0 {
 		w.WriteByte('\n')
-		s.gates(w, m.Gates, false)
+		s.gates(w, m.Status, false)
 	}
 	if len(m.Versions) > 0 {
 		w.WriteByte('\n')
@@ -130,6 +131,11 @@ func (s screen) model(w *strings.Builder, m admin.Model, now time.Time) {
 }
 
 func (s screen) steps(w *strings.Builder, m rollout.Status, now time.Time) {
+	header := []string{"", "STEP", "KIND", "SHARE", "FOR", "AT MOST", "STATE"}
+	limited := slices.ContainsFunc(m.Steps, func(step rollout.StepStatus) bool { return step.AtMost != "" })
+	if !limited {
+		header = slices.Delete(header, 5, 6)
+	}
 	rows := make([][]cell, 0, len(m.Steps))
 	for i, step := range m.Steps {
 		mark, state, colour := " ", "", ""
@@ -137,15 +143,60 @@ func (s screen) steps(w *strings.Builder, m rollout.Status, now time.Time) {
 		case i < m.Step:
 			state, colour = "done", faint
 		case i == m.Step:
-			mark, state = ">", stepState(m, step, now)
+			mark, state = ">", stepState(m, step, now)+timesOut(m, step)
 		}
-		rows = append(rows, []cell{
+		row := []cell{
 			text(mark), number(strconv.Itoa(i + 1)), text(string(step.Kind)).in(colour),
-			number(percent(step.Share)).in(colour), text(cmp.Or(shortDuration(step.For), "until told")).in(colour),
-			text(state).in(colour),
-		})
+			number(plain(stepShare(step))).in(colour), text(cmp.Or(shortDuration(step.For), "until told")).in(colour),
+			text(atMost(step)).in(colour), text(state).in(colour),
+		}
+		if !limited {
+			row = slices.Delete(row, 5, 6)
+		}
+		rows = append(rows, row)
 	}
-	s.table(w, "  ", []string{"", "STEP", "KIND", "SHARE", "FOR", "STATE"}, rows)
+	s.table(w, "  ", header, rows)
+}
+
+// stepShare is the candidate's share in a step, and what of 100 % is held back:
+// "95% (5% control)".
+func stepShare(step rollout.StepStatus) string {
+	if step.Control == "" {
+		return percent(step.Share)
+	}
+	held, err := strconv.ParseFloat(strings.TrimSuffix(step.Control, "%"), 64)
+	if err != nil { // copies, and nobody is held back
+		return percent(step.Share) + " (" + step.Control + ")"
+	}
+	return percent(step.Share-held) + " (" + step.Control + " control)"
+}
+
+// atMost says how long a step waits for its gates, and what follows then.
+func atMost(step rollout.StepStatus) string {
+	if step.AtMost == "" {
+		return "-"
+	}
+	return shortDuration(step.AtMost) + ", then " + string(step.OnTimeout)
+}
+
+// timesOut says when that follows in the step that runs; empty: not known.
+func timesOut(m rollout.Status, step rollout.StepStatus) string {
+	if m.StepTimesOut == nil || m.Mode == routing.ModeObserve {
+		return ""
+	}
+	form := "15:04"
+	if whole, err := time.ParseDuration(step.AtMost); err == nil && whole < 10*time.Minute {
+		form = time.TimeOnly
+	}
+	verb, unless := string(step.OnTimeout)+"s", "unless the gates are safe"
+	switch step.OnTimeout {
+	case routing.OnTimeoutPromote:
+		verb, unless = "goes on", "safe or not"
+	case routing.OnTimeoutRollback:
+		verb = "rolls back"
+	case routing.OnTimeoutPause:
+	}
+	return fmt.Sprintf("; %s at %s UTC %s", verb, m.StepTimesOut.UTC().Format(form), unless)
 }
 
 // stepState tells how far the step that runs is. Times add up: what has run and

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/headgate/headgate/cmd/headgate/admin"
+	"github.com/headgate/headgate/compare"
 )
 
 // watch renders again and again until ctx ends. A headgate that does not answer
@@ -66,7 +67,11 @@ func (v statusView) redraw(shown view, failed error, last *string) error {
 }
 
 // ticking is what the clock alone moves in a reason.
-var ticking = regexp.MustCompile(`\d+ of at least`)
+var ticking = regexp.MustCompile(`\d+ of at least|\d+ \w+ by now`)
+
+// counting is what requests move in a reason, from one look to the next: numbers
+// with their units, intervals, and what a gate lacks.
+var counting = regexp.MustCompile(`: [\d,]+ of about [\d,]+ \w+|: [\d,]+ requests are not enough|, shown at [\d:]+ UTC| \([^()]*\)|[-+]?\d[\d,.]*(%|pp|x|[mnuµ]?s)?`)
 
 // matter is what has to change for a view to be printed again where nothing can
 // be redrawn. Counters are part of it in JSON only: scripts want them.
@@ -74,14 +79,22 @@ func matter(models []admin.Model, banner string, counters bool) string {
 	steady := slices.Clone(models)
 	for i := range steady {
 		m := &steady[i]
-		m.StepEnds = nil
+		m.StepEnds, m.StepTimesOut = nil, nil
 		m.Reason = ticking.ReplaceAllString(m.Reason, "")
+		if !counters {
+			m.Reason = counting.ReplaceAllString(m.Reason, "")
+			m.Gates = slices.Clone(m.Gates)
+			for j := range m.Gates {
+				g := &m.Gates[j]
+				g.Estimate, g.Low, g.High, g.N, g.Needed, g.Text = nil, nil, nil, 0, 0, ""
+			}
+		}
 		m.Versions = slices.Clone(m.Versions)
 		for j := range m.Versions {
 			v := &m.Versions[j]
 			v.Recent = nil
 			if !counters {
-				v.TrafficCounts, v.Served = admin.TrafficCounts{}, nil
+				v.TrafficCounts, v.Served, v.LastMinute = admin.TrafficCounts{}, nil, compare.Counts{}
 			}
 		}
 	}
