@@ -202,17 +202,22 @@ func (p *Prediction) readJSON(doc *document, paths []Pattern) error {
 		p.add(output{doc: doc, all: true})
 		return nil
 	}
-	found := map[string]bool{}
+	found := false
+	seen := map[string]bool{} // a place may be one of several patterns
 	for _, pattern := range paths {
 		for path, i := range doc.places(pattern) {
-			if len(paths) > 1 && found[path.String()] {
-				continue
+			found = true
+			if len(paths) > 1 {
+				name := path.String()
+				if seen[name] {
+					continue
+				}
+				seen[name] = true
 			}
-			found[path.String()] = true
 			p.add(output{path: slices.Clone(path), doc: doc, node: i})
 		}
 	}
-	if len(found) == 0 {
+	if !found {
 		return unreadable(ReasonProtocol, "%s: is not in the answer", paths[0])
 	}
 	return nil
