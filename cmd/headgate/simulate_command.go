@@ -43,6 +43,25 @@ func (t *trafficFlags) add(cmd *cobra.Command) {
 	f.StringVar(&t.latency, "latency", "", "`MEDIAN/P99` of stable's answers, like 40ms/250ms")
 }
 
+// add adds the flags.
+func (o *simulateFlags) add(cmd *cobra.Command) {
+	f := cmd.Flags()
+	f.SortFlags = false
+	f.IntVar(&o.runs, "runs", 1000, "`N` runs of each of the two worlds")
+	f.Uint64Var(&o.seed, "seed", 0, "`S` gives the same result again (default: a new one)")
+	f.StringSliceVar(&o.rules, "rules", nil, "`NAMES` of the rules: "+strings.Join(simulate.RuleNames(), ", ")+" (default: all)")
+	f.DurationVar(&o.interval, "interval", 0, "`TIME` between two measurements of the other rules, in whole minutes (default: 1m)")
+	f.IntVar(&o.failures, "failure-limit", 0, "`N` failed measurements that argo-rollouts bears, and with which flagger goes back (default: 0 and 5)")
+	f.DurationVar(&o.every, "every", 0, "`TIME` between two looks of the judge (default: 1s, less often where nothing changes)")
+	outputFlag(cmd, &o.output, "table")
+	o.traffic.add(cmd)
+	f.StringVar(&o.badErrs, "candidate-errors", "", "`PART` of the harmful candidate's requests that fail, like 2%")
+	f.StringVar(&o.badSlow, "candidate-latency", "", "`MEDIAN/P99` of the harmful candidate's answers")
+	f.DurationVar(&o.candFrom, "candidate-from", 0, "`TIME` into the rollout at which the harm begins")
+	f.StringVar(&o.replay, "replay", "", "`RECORDING` of a rollout to judge by the gates of FILE")
+	f.BoolVar(&o.verbose, "verbose", false, "of a recording, tell also of gates that wait for their first requests")
+}
+
 func (p *program) simulateCommand() *cobra.Command {
 	var o simulateFlags
 	cmd := &cobra.Command{
@@ -84,21 +103,7 @@ judged by its gates.`,
 			return []cobra.Completion{"yaml", "yml"}, cobra.ShellCompDirectiveFilterFileExt
 		},
 	}
-	f := cmd.Flags()
-	f.SortFlags = false
-	f.IntVar(&o.runs, "runs", 1000, "`N` runs of each of the two worlds")
-	f.Uint64Var(&o.seed, "seed", 0, "`S` gives the same result again (default: a new one)")
-	f.StringSliceVar(&o.rules, "rules", nil, "`NAMES` of the rules: "+strings.Join(simulate.RuleNames(), ", ")+" (default: all)")
-	f.DurationVar(&o.interval, "interval", 0, "`TIME` between two measurements of the other rules, in whole minutes (default: 1m)")
-	f.IntVar(&o.failures, "failure-limit", 0, "`N` failed measurements that argo-rollouts bears, and with which flagger goes back (default: 0 and 5)")
-	f.DurationVar(&o.every, "every", 0, "`TIME` between two looks of the judge (default: 1s, less often where nothing changes)")
-	outputFlag(cmd, &o.output, "table")
-	o.traffic.add(cmd)
-	f.StringVar(&o.badErrs, "candidate-errors", "", "`PART` of the harmful candidate's requests that fail, like 2%")
-	f.StringVar(&o.badSlow, "candidate-latency", "", "`MEDIAN/P99` of the harmful candidate's answers")
-	f.DurationVar(&o.candFrom, "candidate-from", 0, "`TIME` into the rollout at which the harm begins")
-	f.StringVar(&o.replay, "replay", "", "`RECORDING` of a rollout to judge by the gates of FILE")
-	f.BoolVar(&o.verbose, "verbose", false, "of a recording, tell also of gates that wait for their first requests")
+	o.add(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if o.replay != "" {
 			return p.replay(args[0], &o)
