@@ -106,7 +106,7 @@ const (
 	HeaderDraw     = "x-headgate-draw"     // a fresh id per request: the key of those who have none
 	HeaderReason   = "x-headgate-reason"   // the Reason of a decision, from the ext_proc service to the route table
 	HeaderModel    = "x-headgate-model"    // gRPC metadata that tells the ext_proc service whose request it is
-	HeaderKey      = "x-headgate-key"      // the key that was hashed, for the access log
+	HeaderKey      = "x-headgate-key"      // the key that was hashed, for the access log; the version that answers sees it too
 	HeaderPair     = "x-headgate-pair"     // a fresh id per captured request, which its copies have too
 	HeaderSide     = "x-headgate-side"     // gRPC metadata that tells the capture service whose answer it gets
 	HeaderMaxBody  = "x-headgate-max-body" // gRPC metadata that tells the capture service how much to keep, in bytes

@@ -73,6 +73,12 @@ func seesNothing(t *testing.T, version string, header http.Header) {
 			if len(values) != 1 || values[0] != version {
 				t.Errorf("%s was told that it is %v", version, values)
 			}
+		case lower == routing.HeaderKey:
+			// The key on its way to the access log: what the client itself sent as its
+			// key, never what it said in our name.
+			if user := header.Get("x-user-id"); len(values) != 1 || values[0] == "other" || user != "" && values[0] != user {
+				t.Errorf("%s saw %s: %v of user %q", version, name, values, user)
+			}
 		case strings.HasPrefix(lower, routing.HeaderPrefix),
 			strings.HasPrefix(lower, "x-envoy-") && lower != "x-envoy-external-address":
 			t.Errorf("%s saw %s: %v", version, name, values)
