@@ -57,7 +57,7 @@ build: ## build bin/headgate and bin/demo
 .PHONY: test
 test: $(INSTALLED_ENVOY) ## run all tests against a real Envoy, with the race detector where there is a C compiler
 	@test -n "$(RACE)" || echo "no C compiler: running without the race detector" >&2
-	$(GO) test $(RACE) -timeout 10m $(PKG)
+	$(GO) test $(RACE) -timeout 20m $(PKG)
 
 .PHONY: lint
 lint: $(LINTER) ## check style and the import rules

@@ -226,7 +226,7 @@ func (g *gate) resumed(c *trial, n int) rollout.Status {
 	g.t.Helper()
 	return g.until(c, fmt.Sprintf("the judge again, with %d requests", n), func(s rollout.Status) bool {
 		f := finding(s, "error_rate", "max")
-		return settled(s) && f.N >= uint64(n) && f.Reason != routing.ReasonNotAcknowledged && f.Reason != routing.ReasonTelemetryGap &&
+		return settled(s) && f.N >= uint64(n) && f.Reason != routing.ReasonNotAcknowledged &&
 			finding(s, "gross_failure", "max").Reason == routing.ReasonNoTraffic
 	})
 }

@@ -32,6 +32,7 @@ type modelFile struct {
 	steps    []string
 	key      string   // {header: x-user-id, absent: request} when empty
 	extra    []string // further lines
+	policy   []string // further lines of rollout
 }
 
 // at is a version whose one instance is an upstream.
@@ -58,6 +59,9 @@ func (m modelFile) String() string {
 		lines = append(lines, "rollout:", "  steps:")
 		for _, s := range m.steps {
 			lines = append(lines, "    - "+s)
+		}
+		for _, p := range m.policy {
+			lines = append(lines, "  "+p)
 		}
 	}
 	return strings.Join(lines, "\n") + "\n"
