@@ -168,10 +168,14 @@ func TestStandingShadows(t *testing.T) {
 	if n := len(some); n < 120 || n > 280 || len(others) > 0 { // 200, six standard deviations
 		t.Errorf("of 1000 requests v3 got %d copies and %d others", n, len(others))
 	}
+	var alone []string
 	for id := range some {
 		if !all[id] {
-			t.Errorf("v3 got a copy of %s, v2 did not", id)
+			alone = append(alone, id)
 		}
+	}
+	if len(alone) > 1 { // one may be late, of the request before
+		t.Errorf("v3 got copies of %v, v2 did not", alone)
 	}
 
 	shadow("v1", "[{version: v3, share: 100%}]")
